@@ -79,20 +79,28 @@ func privateOf(b [Size]byte) Private {
 	return Private{func() [Size]byte { return b }}
 }
 
-// ParsePrivate reads the base64 form and clamps the key.
+// ParsePrivate reads the base64 form and clamps the key. The all-zero key, with
+// which `wg set` takes a key away, is refused.
 func ParsePrivate(s string) (Private, error) {
 	b, err := decode("private key", s)
 	if err != nil {
 		return Private{}, err
 	}
+	if b == ([Size]byte{}) {
+		return Private{}, &FormatError{"private key", "all zero"}
+	}
 	return privateOf(b), nil
 }
 
-// ParsePreshared reads the base64 form.
+// ParsePreshared reads the base64 form. The all-zero key, WireGuard's word for
+// no preshared key, is refused: it would protect nothing.
 func ParsePreshared(s string) (Preshared, error) {
 	b, err := decode("preshared key", s)
 	if err != nil {
 		return Preshared{}, err
+	}
+	if b == ([Size]byte{}) {
+		return Preshared{}, &FormatError{"preshared key", "all zero"}
 	}
 	return Preshared{func() [Size]byte { return b }}, nil
 }
@@ -160,11 +168,19 @@ func reveal(get func() [Size]byte) string {
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// Bytes is the raw secret, for the user-space peer.
-func (k Private) Bytes() [Size]byte { return k.get() }
+// Bytes is the raw secret, for the user-space peer; all zero for no key.
+func (k Private) Bytes() [Size]byte { return raw(k.get) }
 
-// Bytes is the raw secret, for the user-space peer.
-func (k Preshared) Bytes() [Size]byte { return k.get() }
+// Bytes is the raw secret, for the user-space peer; all zero for no key, as
+// WireGuard wants it.
+func (k Preshared) Bytes() [Size]byte { return raw(k.get) }
+
+func raw(get func() [Size]byte) (b [Size]byte) {
+	if get != nil {
+		b = get()
+	}
+	return b
+}
 
 // Bytes is the raw key.
 func (k Public) Bytes() [Size]byte { return k.b }
