@@ -1,0 +1,61 @@
+// Package need lets a test say what it needs from the machine it runs on, and
+// stops it by name when that is missing.
+//
+// Tests with a judge from outside, such as Debian's wireguard-tools, cannot run
+// everywhere. On a person's machine such a test is skipped with the name of the
+// missing program and its package; where CI=true it fails, because a check that
+// nobody sees missing is no check. The package never installs anything: package
+// check does, from the same table.
+package need
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// A Need is something outside Go that tests ask for.
+type Need struct {
+	Program string // in PATH
+	Package string // of Debian, which has it
+	Tests   string // what asks for it, for the report
+}
+
+// Table lists every need.
+func Table() []Need {
+	return []Need{
+		{"wg", "wireguard-tools", "internal/wgconf: every configuration is accepted and read back the same"},
+		{"wg-quick", "wireguard-tools", "internal/wgconf: every configuration is accepted"},
+		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
+	}
+}
+
+// InCI reports whether a missing need is a failure.
+func InCI() bool { return os.Getenv("CI") == "true" }
+
+// Program returns the path of a program of the Table, or ends the test.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	for _, n := range Table() {
+		if n.Program != name {
+			continue
+		}
+		path, err := exec.LookPath(name)
+		if err != nil {
+			Missing(t, name, "not installed; Debian's package "+n.Package+" has it")
+		}
+		return path
+	}
+	t.Fatalf("%s is not in the table of internal/check/need; add it, so that it gets installed and reported", name)
+	return ""
+}
+
+// Missing ends a test that cannot have what it needs: skipped by name, or failed
+// in CI. Package check looks for this form of words.
+func Missing(t testing.TB, name, why string) {
+	t.Helper()
+	if InCI() {
+		t.Fatalf("missing: %s (%s)", name, why)
+	}
+	t.Skipf("skipped: %s (%s)", name, why)
+}
