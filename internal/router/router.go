@@ -284,4 +284,24 @@ type Site struct {
 	DHCPServer map[string]bool
 	// ListStyle: interface addresses are a list in CIDR form (25.12 on).
 	ListStyle map[string]bool
+	// Styles: how a static interface's IPv4 address is written.
+	Styles map[string]AddressStyle
+	// DHCP: the DHCP section of each interface that has one.
+	DHCP map[string]DHCPSection
+	// Interfaces: every UCI interface → whether it is our tunnel.
+	Interfaces map[string]bool
+	// Named: "network.wg0" → type, for named sections of config network that
+	// are not ours (names share one name space per file).
+	Named map[string]string
+	// ZoneSections: name of a zone that is not ours → its section.
+	ZoneSections map[string]string
+	// Inputs: zone → its input policy in capitals, "" when it says none.
+	Inputs map[string]string
+	// Ports: listen port of a WireGuard interface that is not ours → its name.
+	Ports map[uint16]string
+	// Live: networks with addresses right now, loopback and link-local left out.
+	Live []Seen
+	// DNSInterfaces and DNSNotInterfaces are dnsmasq's own limits, when somebody
+	// has set them.
+	DNSInterfaces, DNSNotInterfaces []string
 }

@@ -1,0 +1,58 @@
+// Package event is what long work tells while it goes on: a stream of small
+// values that the surface renders as a line that redraws itself, as plain lines,
+// or as JSON. Flows send events; they never print.
+//
+// An event never holds a secret.
+package event
+
+import "time"
+
+// Kind is what happened.
+type Kind string
+
+// The kinds of event.
+const (
+	Began    Kind = "began"    // a stage started
+	Done     Kind = "done"     // it ended well
+	Failed   Kind = "failed"   // it ended badly; the failure itself is returned, not told
+	Note     Kind = "note"     // something worth knowing
+	Progress Kind = "progress" // Part of a stage is done
+)
+
+// An Event is one thing that happened.
+type Event struct {
+	Kind  Kind          `json:"event"`
+	Stage string        `json:"stage"`          // stable name for scripts: "snapshot"
+	Text  string        `json:"text,omitempty"` // for people
+	Took  time.Duration `json:"took_ns,omitempty"`
+	Part  float64       `json:"part,omitempty"` // 0 to 1, for Progress
+}
+
+// Tell receives events; nil receives nothing.
+type Tell func(Event)
+
+// Note tells something worth knowing.
+func (t Tell) Note(stage, text string) { t.send(Event{Kind: Note, Stage: stage, Text: text}) }
+
+// Stage tells that a stage began and returns what tells its end. Call end with
+// the stage's error and, for the good end, what there is to say.
+func (t Tell) Stage(stage, text string) (end func(err error, text string)) {
+	start := time.Now()
+	t.send(Event{Kind: Began, Stage: stage, Text: text})
+	return func(err error, done string) {
+		e := Event{Kind: Done, Stage: stage, Text: done, Took: time.Since(start)}
+		if err != nil {
+			e.Kind, e.Text = Failed, text
+		}
+		if e.Text == "" {
+			e.Text = text
+		}
+		t.send(e)
+	}
+}
+
+func (t Tell) send(e Event) {
+	if t != nil {
+		t(e)
+	}
+}

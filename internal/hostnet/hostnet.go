@@ -1,0 +1,89 @@
+// Package hostnet knows this computer's own network: which addresses it has and
+// where a home router is likely to answer. It changes nothing on this computer.
+//
+// Background: a router hands its own address to the computers of its LAN as
+// their gateway, so the gateway is the first place to look. A computer that sits
+// on two networks (Wi-Fi and cable) has more than one candidate.
+package hostnet
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Fresh is where an OpenWrt router answers after its first boot
+// (OpenWrt, package/base-files, config_generate; all releases).
+var Fresh = netip.MustParseAddr("192.168.1.1")
+
+// Candidates lists where the home router may answer, the likeliest first: this
+// computer's gateways, the first address of each of its private networks, and
+// the address of a fresh OpenWrt.
+func Candidates() []netip.Addr {
+	var out []netip.Addr
+	add := func(a netip.Addr) {
+		if a.IsValid() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	table, _ := os.ReadFile("/proc/net/route") // not on every system; the networks below cover the rest
+	for _, g := range gateways(table) {
+		add(g)
+	}
+	nets, _ := Networks()
+	for _, n := range nets {
+		if n.Addr().Is4() && n.Addr().IsPrivate() && n.Bits() >= 16 && n.Bits() <= 30 {
+			add(n.Masked().Addr().Next())
+		}
+	}
+	add(Fresh)
+	return out
+}
+
+// Networks lists the networks that this computer is in, with its address in
+// each; loopback and link-local ones are left out.
+func Networks() ([]netip.Prefix, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Prefix
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err != nil || p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast() {
+			continue
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// gateways reads Linux's /proc/net/route: a header, then one route a line with
+// the interface, destination, gateway and flags; addresses are hexadecimal in the
+// machine's byte order, which is little endian wherever heimweg is built for.
+func gateways(table []byte) []netip.Addr {
+	var out []netip.Addr
+	s := bufio.NewScanner(bytes.NewReader(table))
+	for s.Scan() {
+		f := strings.Fields(s.Text())
+		if len(f) < 8 || f[1] != "00000000" || f[7] != "00000000" {
+			continue
+		}
+		raw, err := hex.DecodeString(f[2])
+		if err != nil || len(raw) != 4 {
+			continue
+		}
+		var b [4]byte
+		binary.LittleEndian.PutUint32(b[:], binary.BigEndian.Uint32(raw))
+		if a := netip.AddrFrom4(b); !a.IsUnspecified() {
+			out = append(out, a)
+		}
+	}
+	return out
+}

@@ -1,0 +1,131 @@
+package openwrt
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Installation asks for packages.
+type Installation struct {
+	ID       string
+	Packages []string // in order, only what is missing
+	// WireGuard: netifd shall know the protocol afterwards.
+	WireGuard bool
+}
+
+// PackageTrouble says why packages could not be installed.
+type PackageTrouble int
+
+const (
+	// TroubleUnknown: a text that we do not know; Said has it.
+	TroubleUnknown PackageTrouble = iota
+	// TroubleSpace: the flash is too small.
+	TroubleSpace
+	// TroubleKernel: kernel modules of the feed are for another build than the
+	// one that runs (openwrt/openwrt#12126).
+	TroubleKernel
+	// TroubleFeed: the package lists or files cannot be fetched.
+	TroubleFeed
+	// TroubleLocked: another package manager, such as LuCI's page, is at work.
+	TroubleLocked
+	// TroubleNoSuch: no such package in the feeds.
+	TroubleNoSuch
+	// TroubleSignature: the lists' signature does not fit.
+	TroubleSignature
+	// TroubleDependency: something it needs cannot be had.
+	TroubleDependency
+)
+
+// PackageError is a package manager's refusal.
+type PackageError struct {
+	Trouble PackageTrouble
+	Package string // which one, if the manager said so
+	NeedKB  int64  // TroubleSpace: what it needs, if known
+	HaveKB  int64
+	Said    string // the deciding line, as the manager wrote it
+}
+
+func (e *PackageError) Error() string {
+	return fmt.Sprintf("installing %s: %s", e.Package, e.Said)
+}
+
+// Install installs packages and teaches netifd the WireGuard protocol, in one
+// round trip. It is never run inside a guarded window: package scripts restart
+// services.
+//
+// Errors: *PackageError, *Refusal, those of the shell.
+func Install(ctx context.Context, sh Shell, in Installation) error {
+	vars := env{"ID": in.ID, "LOCKSECONDS": seconds(lockAge), "PACKAGES": strings.Join(in.Packages, " "), "WIREGUARD": ""}
+	if in.WireGuard {
+		vars["WIREGUARD"] = "yes"
+	}
+	ps, err := run(ctx, sh, vars, "installs", "installed", nil, "install.sh")
+	if err != nil {
+		return err
+	}
+	inst, ran := ps["install"]
+	if !ran || inst.exit == 0 {
+		return nil
+	}
+	// A feed that cannot be fetched is the deeper reason for "no such package".
+	if up := ps["update"]; up.exit != 0 {
+		if e := packageError(up.text()); e.Trouble == TroubleFeed || e.Trouble == TroubleSignature || e.Trouble == TroubleLocked {
+			return e
+		}
+	}
+	return packageError(inst.text())
+}
+
+// packageTexts are what opkg (libopkg) and apk 3.0.5 say, in the order in which
+// they decide: the deeper reason first. Sources: facts/openwrt.md 7.3 and 7.4.
+var packageTexts = []struct {
+	re      *regexp.Regexp
+	trouble PackageTrouble
+}{
+	{regexp.MustCompile(`Only have (?P<have>\d+)kb available on filesystem \S+, pkg (?P<pkg>\S+) needs (?P<need>\d+)`), TroubleSpace},
+	{regexp.MustCompile(`(?i)no space left on device`), TroubleSpace},
+	{regexp.MustCompile(`(?i)could not lock|unable to lock database`), TroubleLocked},
+	{regexp.MustCompile(`(?i)Signature check failed|UNTRUSTED signature|BAD signature`), TroubleSignature},
+	{regexp.MustCompile(`Cannot satisfy the following dependencies for (?P<pkg>kmod-\S+?):`), TroubleKernel},
+	{regexp.MustCompile(`breaks: (?P<pkg>kmod-[^\s\[]+)\[kernel=`), TroubleKernel},
+	{regexp.MustCompile(`Failed to download the package list from (?P<pkg>\S+)`), TroubleFeed},
+	{regexp.MustCompile(`Failed to download (?P<pkg>\S+), wget returned`), TroubleFeed},
+	{regexp.MustCompile(`(?i)remote server returned error|network error|temporary error|unexpected end of file|WARNING: (?:updating|opening) \S*https?://`), TroubleFeed},
+	{regexp.MustCompile(`Cannot satisfy the following dependencies for (?P<pkg>\S+?):`), TroubleDependency},
+	{regexp.MustCompile(`(?P<pkg>\S+) \(no such package\):`), TroubleNoSuch},
+	{regexp.MustCompile(`Unknown package '(?P<pkg>[^']+)'`), TroubleNoSuch},
+}
+
+func packageError(said string) *PackageError {
+	lines := strings.Split(said, "\n")
+	for _, t := range packageTexts {
+		for _, l := range lines {
+			m := t.re.FindStringSubmatch(l)
+			if m == nil {
+				continue
+			}
+			e := &PackageError{Trouble: t.trouble, Said: strings.Trim(strings.TrimSpace(l), "*. ")}
+			for i, n := range t.re.SubexpNames() {
+				switch n {
+				case "pkg":
+					e.Package = m[i]
+				case "need":
+					e.NeedKB, _ = strconv.ParseInt(m[i], 10, 64)
+				case "have":
+					e.HaveKB, _ = strconv.ParseInt(m[i], 10, 64)
+				}
+			}
+			return e
+		}
+	}
+	last := ""
+	for _, l := range lines {
+		if l = strings.TrimSpace(l); l != "" {
+			last = l
+		}
+	}
+	return &PackageError{Trouble: TroubleUnknown, Said: clip(last, 200)}
+}

@@ -1,0 +1,30 @@
+# Installs what is missing, outside any guarded window: package scripts reload
+# rpcd and may restart services. Set before it: ID, LOCKSECONDS, PACKAGES (names,
+# in order), WIREGUARD (not empty when netifd must learn the protocol).
+knows_wireguard() { ubus call network get_proto_handlers | grep -q '"wireguard"'; }
+lan_up() { ubus call network.interface.lan status | grep -q '"up": true'; }
+
+manager() {
+	if [ -n "$(command -v apk)" ]; then
+		part update apk update
+		part install apk add $PACKAGES
+	else
+		part update opkg update
+		part install opkg install $PACKAGES
+	fi
+}
+
+installs() {
+	lock
+	quiet_router network
+	[ -z "$PACKAGES" ] || manager
+	if [ -n "$WIREGUARD" ] && [ -n "$(command -v wg)" ] && ! knows_wireguard; then
+		# A reload does not teach netifd a new protocol; this does, and keeps SSH
+		# (observed on 23.05.6, 24.10.8 and 25.12.5).
+		part restart ubus call network restart
+		until_ok 20 knows_wireguard
+		until_ok 20 lan_up
+	fi
+	unlock
+	say installed yes
+}
