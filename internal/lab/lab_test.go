@@ -437,7 +437,9 @@ func TestTunDevice(t *testing.T) {
 			t.Error(err)
 		}
 		// A sender that believes in 1500 learns from the router.
-		far.conf.Load().ifaces[0].MTU = 1500
+		wide := far.Ifaces()
+		wide[0].MTU = 1500
+		far.Configure(wide, []Route{{Dst: p("0.0.0.0/0"), Dev: "wg0"}})
 		c2, err := st.right.Dial(t.Context(), "tcp", "10.9.0.2:1")
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Error(c2, err)
@@ -515,11 +517,12 @@ func TestFilter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
 		c.Write([]byte("x"))
 		if _, err := c.Read(make([]byte, 1)); err != nil {
 			t.Error(err)
 		}
+		c.Close()
+		synctest.Wait()
 		for _, p := range judged {
 			if p.Src == st.router.Addrs("lan")[0].Addr() {
 				t.Errorf("the filter judged the router's own %s as if it came in", p)
