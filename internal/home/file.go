@@ -17,6 +17,7 @@ type File struct {
 
 	name string
 	text []byte
+	doc  *document
 }
 
 // Name is the file's name as it appears in messages.
