@@ -73,6 +73,12 @@ func (r *Reader) Dangling() bool { return r.dangling }
 // Fail makes an error at the current position.
 func (r *Reader) Fail(msg string) *Error { return &Error{r.line, r.pos, msg} }
 
+// Line is the number of line ends read so far.
+func (r *Reader) Line() int { return r.line }
+
+// ResetLine starts the count of lines anew.
+func (r *Reader) ResetLine() { r.line = 0 }
+
 // getln puts the next physical line into the buffer from offset on, over what
 // was there. At the end of the text the buffer just ends at offset.
 func (r *Reader) getln(offset int) {
