@@ -97,7 +97,7 @@ func (d *drawing) checkNames() {
 			Because("two zones of one name make the firewall refuse everything").
 			Do("rename or remove that zone on the router (LuCI: Network, Firewall), then run the same command again"))
 	}
-	if other, taken := d.site.Ports[t.Port]; taken {
+	if other, taken := d.site.Ports[t.Port]; taken && other != t.Interface {
 		d.problem(fault.New("port-taken", "UDP port %d of the router belongs to its other tunnel %s", t.Port, other).
 			Do("choose another port under [tunnel] in home.toml"))
 	}
@@ -227,8 +227,8 @@ func dotted(n int) string {
 func (d *drawing) checkOverlaps() {
 	t := d.home.Tunnel
 	for _, s := range d.site.Live {
-		if s.Interface == t.Interface && !d.foreign(t.Interface) {
-			continue
+		if s.Interface == t.Interface || d.site.Interfaces[s.Interface] {
+			continue // ours, now or until it is renamed, or reported as taken
 		}
 		for _, n := range []subnet.Network{t.Network, t.Network6} {
 			if !n.IsZero() && n.Prefix().Overlaps(s.Prefix.Masked()) && !d.moving(s.Interface) {
@@ -240,18 +240,13 @@ func (d *drawing) checkOverlaps() {
 	}
 	for _, l := range d.home.LANs {
 		for _, s := range d.site.Live {
-			if s.Interface != l.Interface && s.Interface != t.Interface && l.Network.Prefix().Overlaps(s.Prefix.Masked()) {
+			if s.Interface != l.Interface && s.Interface != t.Interface && !d.site.Interfaces[s.Interface] && l.Network.Prefix().Overlaps(s.Prefix.Masked()) {
 				d.problem(fault.New("lan-overlap", "the home LAN %s overlaps %s, in which the router's %s is right now", l.Network, s.Prefix.Masked(), s.Interface).
 					Because("with the same network on both sides of it the router reaches neither").
 					Do("choose an uncommon network under [[lan]] in home.toml and write renumber = true there"))
 			}
 		}
 	}
-}
-
-func (d *drawing) foreign(iface string) bool {
-	_, taken := d.site.Named["network."+iface]
-	return taken
 }
 
 // moving reports whether an interface is about to leave the network it is in.

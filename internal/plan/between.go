@@ -24,7 +24,14 @@ func For(h home.Home, s *router.Snapshot, access blueprint.Access) (*Plan, bluep
 	}
 	p.Blocked = append(p.Blocked, unreadable...)
 	p.Blocked = append(p.Blocked, problems...)
+	if has(problems, "interface-taken") { // says the same and knows a free name
+		p.Blocked = slices.DeleteFunc(p.Blocked, func(f *fault.Fault) bool { return f.Code == "section-taken" })
+	}
 	return p, want
+}
+
+func has(list []*fault.Fault, code string) bool {
+	return slices.ContainsFunc(list, func(f *fault.Fault) bool { return f.Code == code })
 }
 
 // Between compares what we want with what the snapshot shows. last is what
