@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/key"
@@ -226,12 +227,16 @@ func cutPrefix(s, prefix string) (string, bool) {
 // proposal is a free network. The same text always gets the same one, other
 // households get others.
 func (r *reader) proposal() (subnet.Network, error) {
-	var avoid []subnet.Network
+	avoid := slices.Clone(r.proposed)
 	for _, u := range r.networks() {
 		avoid = append(avoid, u.Network)
 	}
 	sum := sha256.Sum256(r.doc.text)
-	return subnet.Propose(bytes.NewReader(sum[:]), avoid)
+	n, err := subnet.Propose(bytes.NewReader(sum[:]), avoid)
+	if err == nil {
+		r.proposed = append(r.proposed, n)
+	}
+	return n, err
 }
 
 // checkAway notes networks that travelling devices meet elsewhere. Most homes

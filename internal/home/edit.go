@@ -1,12 +1,12 @@
 package home
 
 import (
+	"bytes"
 	"cmp"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/subnet"
@@ -32,19 +32,16 @@ func (f *File) AddPeer(p Peer) (*File, error) {
 	want.Peers = append(slices.Clone(want.Peers), p)
 
 	d := f.doc
-	eol := d.eol()
+	eol := eolOf(d.text)
 	block := peerBlock(p, eol)
 	behind := d.lastText()
 	if s := d.peers; len(s) > 0 {
 		_, behind = d.block(s[len(s)-1])
 	}
-	at := d.lineEnd(behind)
-	switch {
-	case at == d.lineSpan(behind).end: // the file's last line has no end; neither has the new last line
-		block = eol + eol + strings.TrimSuffix(block, eol)
-	case behind+1 >= d.lines() || d.kinds[behind+1] == lineBlank:
+	if behind+1 >= d.lines() || d.kinds[behind+1] == lineBlank {
 		block = eol + block
 	}
+	at := d.lineEnd(behind)
 	return f.edited(want, patch{span{at, at}, block})
 }
 
@@ -235,13 +232,17 @@ type patch struct {
 // intended. The difference would be a bug; better no change than a wrong one.
 func (f *File) edited(want Home, patches ...patch) (*File, error) {
 	slices.SortStableFunc(patches, func(a, b patch) int { return cmp.Compare(a.at, b.at) })
-	text := make([]byte, 0, len(f.text)+512)
+	old := f.doc.text
+	text := make([]byte, 0, len(old)+512)
 	from := 0
 	for _, p := range patches {
-		text = append(append(text, f.text[from:p.at]...), p.text...)
+		text = append(append(text, old[from:p.at]...), p.text...)
 		from = p.end
 	}
-	text = append(text, f.text[from:]...)
+	text = append(text, old[from:]...)
+	if len(f.text) < len(old) { // a file without an end of its last line stays one
+		text = bytes.TrimSuffix(text, []byte(eolOf(old)))
+	}
 	out, err := Parse(f.name, text)
 	if err != nil {
 		return nil, fault.NewBug("%s could not be read again after the change; it was left as it is", f.name).From(err).
@@ -349,9 +350,6 @@ func (d *document) without(first, last int) patch {
 	case below > last+1 || below == d.lines():
 		from = d.starts[above]
 	}
-	if to == len(d.text) && from > d.starts[0] && d.text[len(d.text)-1] != '\n' {
-		from = d.lineSpan(d.line(from - 1)).end // a file without a last line end stays one
-	}
 	return patch{span{from, to}, ""}
 }
 
@@ -372,17 +370,10 @@ func (d *document) set(s *section, k keyLine) []patch {
 		for indent < l.end && (d.text[indent] == ' ' || d.text[indent] == '\t') {
 			indent++
 		}
-		line := string(d.text[l.at:indent]) + k.key + " = " + k.value
-		if at == l.end {
-			return []patch{{span{at, at}, d.eol() + line}}
-		}
-		return []patch{{span{at, at}, line + d.eol()}}
+		line := string(d.text[l.at:indent]) + k.key + " = " + k.value + eolOf(d.text)
+		return []patch{{span{at, at}, line}}
 	case k.omit && (!e.comment || k.key == "address6" || k.key == "endpoint" || k.key == "input"):
-		from, to := d.starts[d.line(e.keyAt.at)], d.lineEnd(d.line(e.val.end-1))
-		if to == len(d.text) && d.text[to-1] != '\n' && from > d.starts[0] {
-			from = d.lineSpan(d.line(from - 1)).end
-		}
-		return []patch{{span{from, to}, ""}}
+		return []patch{{span{d.starts[d.line(e.keyAt.at)], d.lineEnd(d.line(e.val.end - 1))}, ""}}
 	}
 	return []patch{{e.val.span, k.value}}
 }

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/heimweg/heimweg/internal/key"
@@ -239,13 +240,7 @@ func (h Home) canonical() Home {
 // tunnel. The error is a *subnet.FullError.
 func (h Home) NextPeer(name string, public key.Public) (Peer, error) {
 	p := Peer{Name: name, PublicKey: public, Preshared: true, Keepalive: DefaultKeepalive}
-	var taken, taken6 []netip.Addr
-	for _, o := range h.Peers {
-		taken = append(taken, o.Address)
-		if o.Address6.IsValid() {
-			taken6 = append(taken6, o.Address6)
-		}
-	}
+	taken := takenAddrs(h)
 	var err error
 	if p.Address, err = subnet.NextFree(h.Tunnel.Network, taken); err != nil {
 		return Peer{}, err
@@ -253,6 +248,11 @@ func (h Home) NextPeer(name string, public key.Public) (Peer, error) {
 	if h.Tunnel.Network6.IsZero() {
 		return p, nil
 	}
-	p.Address6, err = subnet.NextFree(h.Tunnel.Network6, taken6)
+	// The same number in both families is easier to remember: 10.86.20.7, fd…::7.
+	if twin := h.Tunnel.Network6.Host(h.Tunnel.Network.Index(p.Address)).Addr(); !slices.Contains(taken, twin) {
+		p.Address6 = twin
+		return p, nil
+	}
+	p.Address6, err = subnet.NextFree(h.Tunnel.Network6, taken)
 	return p, err
 }

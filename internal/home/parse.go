@@ -26,7 +26,7 @@ func Parse(file string, text []byte) (*File, error) {
 	if f := unreadable(file, text); f != nil {
 		return nil, fault.List{f}
 	}
-	r := &reader{file: file, doc: scan(text), home: New(), single: map[string]*section{}, excused: map[string]bool{}}
+	r := &reader{file: file, doc: scan(ended(text)), home: New(), single: map[string]*section{}, excused: map[string]bool{}}
 	for _, s := range r.doc.faults {
 		r.syntax(s)
 	}
@@ -38,6 +38,15 @@ func Parse(file string, text []byte) (*File, error) {
 		return nil, err
 	}
 	return &File{Home: r.home, Notes: r.order(r.notes), name: file, text: text, doc: r.doc}, nil
+}
+
+// ended is the text with an end of its last line, so that editing needs no
+// special case for files without one; edited takes it off again.
+func ended(text []byte) []byte {
+	if n := len(text); n == 0 || text[n-1] == '\n' || text[n-1] == '\r' {
+		return text
+	}
+	return append(slices.Clip(text), eolOf(text)...)
 }
 
 // unreadable finds texts that are no TOML for reasons outside of TOML.
@@ -79,8 +88,11 @@ type reader struct {
 	faults fault.List
 	notes  fault.List
 	single map[string]*section
-	lans   []*section // beside home.LANs
-	peers  []*section // beside home.Peers
+	// proposed are free networks that a message named already. Whoever follows two
+	// proposals shall not end up with one network twice.
+	proposed []subnet.Network
+	lans     []*section // beside home.LANs
+	peers    []*section // beside home.Peers
 	// excused are keys that are not missing: somebody wrote them, but wrongly.
 	excused map[string]bool
 }
@@ -125,6 +137,9 @@ func (r *reader) line(at span) int { return r.doc.line(at.at) + 1 }
 
 // section reads one section.
 func (r *reader) section(s *section) {
+	if s.broken {
+		return
+	}
 	if s.name == "" && s.nameAt == (span{}) {
 		for i := range s.entries {
 			r.homeless(&s.entries[i])
@@ -405,7 +420,7 @@ func (r *reader) tunnel(s *section) {
 		}
 	}
 	if n, at, ok := r.number(s, "endpoint-port"); ok {
-		if f := wrongPort("endpoint-port", n); f != nil {
+		if f := wrongPort("endpoint-port", n, DefaultPort); f != nil {
 			r.report(at, f)
 		} else {
 			out.EndpointPort = uint16(n)

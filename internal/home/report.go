@@ -83,6 +83,9 @@ func (r *reader) syntax(s syntaxFault) {
 	name, val, hasValue := strings.Cut(line, "=")
 	name, val = strings.TrimSpace(name), strings.TrimSpace(val)
 	r.excused[name] = true
+	if keyLike.MatchString(name) {
+		name = hidden
+	}
 	secret := secretLine.MatchString(name)
 	if hasValue && bareName.MatchString(name) && val != "" && !strings.ContainsAny(val[:1], "\"'[{#") {
 		k, at := kindOf(name), span{l.at + strings.Index(line, val), l.end}
@@ -97,6 +100,9 @@ func (r *reader) syntax(s syntaxFault) {
 		case secret:
 			r.wrong(at, "syntax", "the value of %s has no quotes", name).Do("put it in quotes: %s = \"…\"", name)
 			return
+		case strings.ContainsAny(val, "“”„‘’«»"):
+			r.wrong(at, "syntax", "these are not the quotation marks that programs understand").Do("use the straight ones, \"like this\"")
+			return
 		case k == kindString && !strings.ContainsAny(val, "\"'"):
 			r.wrong(at, "syntax", "the value of %s has no quotes", name).Do("write %s = %s", name, safeQuote(val))
 			return
@@ -107,7 +113,7 @@ func (r *reader) syntax(s syntaxFault) {
 		}
 	}
 	switch {
-	case hasValue && bareName.MatchString(name) && val == "":
+	case hasValue && val == "" && name != "":
 		r.wrong(s.span, "syntax", "%s has no value", name).Do("write a value behind the =, or delete the line")
 	case !hasValue && strings.HasPrefix(strings.TrimSpace(line), "["):
 		r.wrong(s.span, "syntax", "this section header is not complete").Do("write it as [tunnel], or as [[peer]] where there can be several")
@@ -119,8 +125,6 @@ func (r *reader) syntax(s syntaxFault) {
 		r.wrong(s.span, "syntax", "this list is not complete").Do("write it as [\"one\", \"two\"]")
 	case strings.Contains(s.message, "escape"):
 		r.wrong(s.span, "syntax", "a backslash has a special meaning between quotation marks").Do("write it twice, or use single quotes")
-	case strings.ContainsAny(val, "“”„‘’«»"):
-		r.wrong(s.span, "syntax", "these are not the quotation marks that programs understand").Do("use the straight ones, \"like this\"")
 	default:
 		r.wrong(s.span, "syntax", "this is not how a value is written").Do("write name = \"text\", name = 12, name = true or name = [\"one\", \"two\"]")
 	}
@@ -234,13 +238,12 @@ var gotWords = map[kind]string{
 // wrongType complains about a value of the wrong type, in a person's words.
 func (r *reader) wrongType(e *entry, k keySpec) {
 	raw := strings.TrimSpace(string(r.doc.text[e.val.at:e.val.end]))
-	secret := secretLine.MatchString(e.key)
 	got := gotWords[e.val.kind]
 	switch k.kind {
 	case kindString:
 		f := r.wrong(e.val.span, "wrong-type", "%s takes text in quotes, and this is %s", e.key, got)
-		if (e.val.kind == kindInteger || e.val.kind == kindBool) && !secret && !keyLike.MatchString(raw) {
-			f.Do("write %s = %s", e.key, quote(raw))
+		if e.val.kind == kindInteger && e.key == "name" && !keyLike.MatchString(raw) {
+			f.Do("write %s = %s", e.key, quote(raw)) // a device may be called 7
 		} else {
 			f.Do("write it like %s = %s", e.key, k.example)
 		}

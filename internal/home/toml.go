@@ -53,6 +53,7 @@ type section struct {
 	nameAt  span
 	dotted  bool
 	array   bool // [[name]]
+	broken  bool // the header is not TOML
 	entries []entry
 }
 
@@ -122,6 +123,9 @@ func scan(text []byte) *document {
 		f := faultOf(&p, err, from)
 		d.faults = append(d.faults, f)
 		d.mark(f.span, lineContent)
+		if l := d.lineSpan(d.line(f.at)); bytes.HasPrefix(bytes.TrimLeft(text[l.at:l.end], " \t"), []byte("[")) {
+			d.sections = append(d.sections, section{broken: true}) // or its keys would be blamed on the section before
+		}
 		next := d.line(f.at) + 1
 		if next >= len(d.starts) {
 			break
@@ -249,9 +253,9 @@ func (d *document) lineEnd(i int) int {
 	return len(d.text)
 }
 
-// eol is the line end that the file uses.
-func (d *document) eol() string {
-	if i := bytes.IndexByte(d.text, '\n'); i > 0 && d.text[i-1] == '\r' {
+// eolOf is the line end that a text uses.
+func eolOf(text []byte) string {
+	if i := bytes.IndexByte(text, '\n'); i > 0 && text[i-1] == '\r' {
 		return "\r\n"
 	}
 	return "\n"

@@ -121,7 +121,6 @@ var localNames = []struct{ end, why string }{
 	{"home", "only the router at home knows names in .home"},
 	{"home.arpa", "only the router at home knows names in .home.arpa"},
 	{"internal", "only the network at home knows names in .internal"},
-	{"localhost", "it is the name every computer has for itself"},
 }
 
 // wrongEndpoint judges what peers shall call.
@@ -156,15 +155,15 @@ func wrongEndpoint(v string) *fault.Fault {
 	if why := hostName(v); why != "" {
 		return usage("bad-endpoint", "%s is neither a host name nor an address", show(v)).Because("%s", why).Do("%s", example)
 	}
+	if !strings.Contains(v, ".") {
+		return usage("endpoint-local", "nobody away from home can look up %s", show(v)).
+			Because("a name without a dot is known in one network only").Do("%s", example)
+	}
 	low := strings.ToLower(v)
 	for _, l := range localNames {
 		if low == l.end || strings.HasSuffix(low, "."+l.end) {
 			return usage("endpoint-local", "nobody away from home can look up %s", show(v)).Because("%s", l.why).Do("%s", example)
 		}
-	}
-	if !strings.Contains(v, ".") {
-		return usage("endpoint-local", "nobody away from home can look up %s", show(v)).
-			Because("a name without a dot is known in one network only").Do("%s", example)
 	}
 	return nil
 }
@@ -207,7 +206,7 @@ func wrongRouterAddress(key, v string) *fault.Fault {
 		if err != nil {
 			return usage("bad-address", "%s has no port number behind the colon", show(v)).Do("write it like %s = \"192.168.1.1:22\"", key)
 		}
-		if f := wrongPort("the port in "+key, n); f != nil {
+		if f := wrongPort("the number behind the colon of "+key, n, 22); f != nil {
 			return f
 		}
 	}
@@ -351,11 +350,11 @@ func wrongTunnelNetwork6(n subnet.Network) *fault.Fault {
 }
 
 // wrongPort judges a port that is not listened on by OpenWrt.
-func wrongPort(what string, n int64) *fault.Fault {
+func wrongPort(what string, n int64, example int) *fault.Fault {
 	if n >= 1 && n <= 65535 {
 		return nil
 	}
-	return usage("bad-port", "%s is %d; ports go from 1 to 65535", what, n).Do("write a number such as %d", DefaultPort)
+	return usage("bad-port", "%s is out of range; ports go from 1 to 65535", what).Do("write a number such as %d", example)
 }
 
 // routersPorts are UDP ports that OpenWrt's own programs listen on.
@@ -365,7 +364,7 @@ var routersPorts = map[int64]string{
 }
 
 func wrongListenPort(n int64) *fault.Fault {
-	if f := wrongPort("port", n); f != nil {
+	if f := wrongPort("port", n, DefaultPort); f != nil {
 		return f
 	}
 	if is, ok := routersPorts[n]; ok {

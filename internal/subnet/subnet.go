@@ -227,6 +227,19 @@ func (n Network) Host(i uint32) Host {
 	return Host{n, a}
 }
 
+// Index is the number of an address in its network, so that Host(Index(a)) is
+// a; 0 for addresses outside. Only its low 32 bits count.
+func (n Network) Index(a netip.Addr) uint32 {
+	if !n.Contains(a) {
+		return 0
+	}
+	low := func(a netip.Addr) uint32 {
+		b := a.AsSlice()
+		return binary.BigEndian.Uint32(b[len(b)-4:])
+	}
+	return low(a) - low(n.p.Addr())
+}
+
 // First is the address that the home router takes for itself: Host(1).
 func (n Network) First() Host { return n.Host(1) }
 
