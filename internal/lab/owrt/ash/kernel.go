@@ -592,3 +592,9 @@ func (d *desc) close() {
 		d.s.Close()
 	}
 }
+
+// Doing makes the process run a function instead of a command.
+func (s Spawn) Doing(run func(p *Proc) int) Spawn {
+	s.run = run
+	return s
+}
