@@ -17,6 +17,7 @@
 package wgconf
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -71,22 +72,35 @@ func (c Conf) Equal(o Conf) bool {
 }
 
 // Text is the file for the device. It contains the secrets.
-func (c Conf) Text() []byte { return c.text(" = ", ", ", "\n") }
+func (c Conf) Text() []byte { return c.text(spacious) }
 
 // Compact is the same configuration in fewer bytes, for a QR code: every byte
 // saved makes the code smaller on a terminal that is too low for it anyway. It
 // contains the secrets.
-func (c Conf) Compact() []byte { return c.text("=", ",", "") }
+func (c Conf) Compact() []byte { return bytes.TrimSuffix(c.text(packed), []byte("\n")) }
+
+// A layout is how a configuration is set.
+type layout struct {
+	equals, comma, gap string
+	// bare leaves out the mask of a single address. wg-quick and the apps read
+	// an address without one as such.
+	bare bool
+}
+
+var (
+	spacious = layout{equals: " = ", comma: ", ", gap: "\n"}
+	packed   = layout{equals: "=", comma: ",", bare: true}
+)
 
 // ownKey stands where the private key of a device that made its own belongs. A
 // comment, so that the file is valid and says what to do.
 const ownKey = "# PrivateKey: put in the key that this device made for itself"
 
-func (c Conf) text(equals, comma, gap string) []byte {
+func (c Conf) text(l layout) []byte {
 	var b strings.Builder
 	line := func(name, value string) {
 		if value != "" {
-			b.WriteString(name + equals + value + "\n")
+			b.WriteString(name + l.equals + value + "\n")
 		}
 	}
 	b.WriteString("[Interface]\n")
@@ -94,24 +108,27 @@ func (c Conf) text(equals, comma, gap string) []byte {
 		b.WriteString(ownKey + "\n")
 	}
 	line("PrivateKey", c.Interface.PrivateKey.Reveal())
-	line("Address", join(c.Interface.Addresses, comma))
-	line("DNS", strings.Join(c.Interface.DNS, comma))
+	line("Address", l.join(c.Interface.Addresses))
+	line("DNS", strings.Join(c.Interface.DNS, l.comma))
 	line("MTU", number(c.Interface.MTU))
-	b.WriteString(gap + "[Peer]\n")
+	b.WriteString(l.gap + "[Peer]\n")
 	line("PublicKey", c.Peer.PublicKey.String())
 	line("PresharedKey", c.Peer.Preshared.Reveal())
-	line("AllowedIPs", join(c.Peer.AllowedIPs, comma))
+	line("AllowedIPs", l.join(c.Peer.AllowedIPs))
 	line("Endpoint", c.Peer.endpoint())
 	line("PersistentKeepalive", number(c.Peer.Keepalive))
 	return []byte(b.String())
 }
 
-func join(list []netip.Prefix, comma string) string {
+func (l layout) join(list []netip.Prefix) string {
 	texts := make([]string, len(list))
 	for i, p := range list {
 		texts[i] = p.String()
+		if l.bare && p.IsSingleIP() {
+			texts[i] = p.Addr().String()
+		}
 	}
-	return strings.Join(texts, comma)
+	return strings.Join(texts, l.comma)
 }
 
 func number(n int) string {
