@@ -114,3 +114,18 @@ func TestInterruptedIsNotGreen(t *testing.T) {
 		t.Errorf("exit %d: %s", exit, out.String())
 	}
 }
+
+// Only the absence of a proxy is an excuse.
+func TestUnlessOffline(t *testing.T) {
+	for text, excused := range map[string]bool{
+		"go: example.net/x@v1.0.0: Get \"https://proxy.golang.org/\": dial tcp: lookup proxy.golang.org: no such host\ngo mod tidy: exit status 1":                                                          true,
+		"go: example.net/x@v1.0.0: module lookup disabled by GOPROXY=off\n":                                                                                                                                 true,
+		"github.com/heimweg/heimweg/internal/nobody: module github.com/heimweg/heimweg/internal/nobody: reading https://proxy.golang.org/github.com/heimweg/heimweg/internal/nobody/@v/list: 403 Forbidden": false,
+		"go: errors parsing go.mod:\ngo.mod:3: unknown directive: gone":                                                                                                                                     false,
+	} {
+		var m *missing
+		if err := unlessOffline("tidy", errors.New(text)); errors.As(err, &m) != excused || err == nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-const module = "github.com/heimweg/heimweg/"
+const module = modulePath
 
 // A file is one Go file of the program, parsed, whatever system it is for.
 type file struct {

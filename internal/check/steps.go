@@ -143,7 +143,7 @@ func walk(root string, visit func(path string) error) error {
 func (c *checker) staticcheck() error {
 	tool := []string{"tool", "-modfile=tools.mod"}
 	if _, err := c.command(nil, "go", append(tool, "-n", "staticcheck")...); err != nil {
-		return &missing{"staticcheck", lastLine(err.Error())}
+		return unlessOffline("staticcheck", err)
 	}
 	return c.quiet(nil, "go", append(tool, "staticcheck", "./...")...)
 }
@@ -152,16 +152,30 @@ func (c *checker) staticcheck() error {
 // cannot be told.
 func (c *checker) tidy() error {
 	diff, err := c.command(nil, "go", "mod", "tidy", "-diff")
-	if err != nil && diff == "" {
-		return &missing{"go mod tidy", lastLine(err.Error())}
+	if err == nil || diff != "" {
+		return err
+	}
+	return unlessOffline("go mod tidy", err)
+}
+
+// unlessOffline tells "we could not ask the module proxy" from a fault of the
+// repository, such as an import of a package of ours that is not there.
+func unlessOffline(name string, err error) error {
+	text := err.Error()
+	if strings.Contains(text, modulePath+"internal/") && strings.Contains(text, "/@v/") {
+		return err
+	}
+	for line := range strings.Lines(text) {
+		for _, sign := range []string{"dial tcp", "no such host", "i/o timeout", "GOPROXY=off", "network is unreachable", "connection refused", "403 Forbidden"} {
+			if strings.Contains(line, sign) {
+				return &missing{name, "the module proxy does not give what it needs: " + strings.TrimSpace(line)}
+			}
+		}
 	}
 	return err
 }
 
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
-}
+const modulePath = "github.com/heimweg/heimweg/"
 
 // build compiles the program for another system, without C.
 func (c *checker) build(target string) error {
