@@ -177,6 +177,11 @@ func (in *importer) config(r *scan.Reader, st scan.Statement) code {
 		return c
 	}
 	in.section = t.section
+	if t.lost {
+		// Up to 22.03 a section that a file opens for the third time is not open
+		// afterwards, and an option in it is a parse error.
+		in.section = nil
+	}
 	return ok
 }
 

@@ -24,6 +24,7 @@ type pkg struct {
 type section struct {
 	name, typ string
 	anonymous bool
+	reopened  bool // its type was set again (counts up to 22.03 only)
 	options   []*option
 }
 
@@ -68,6 +69,7 @@ type target struct {
 	pkg     *pkg
 	section *section
 	option  *option
+	lost    bool // the section's type was set a third time, by an old uci
 }
 
 func find(sections []*section, name string) *section {
@@ -300,6 +302,8 @@ func (p *program) set(t *target, quiet bool) code {
 		if len(t.section.typ) != len(t.value) && !p.old() {
 			t.section.anonymous = false
 		}
+		t.lost = p.old() && t.section.reopened
+		t.section.reopened = true
 		t.section.typ = t.value
 	}
 	t.pkg.note(quiet, t.change(set))
@@ -319,7 +323,7 @@ func (p *program) remove(t *target, quiet bool) code {
 		return p.fail(errInvalid)
 	}
 	if o := t.option; o != nil && o.list && t.hasValue && t.value != "" {
-		if i, _ := number(t.value); i >= 0 && i < len(o.items) {
+		if i, is := number(t.value); is && i >= 0 && i < len(o.items) {
 			t.pkg.note(quiet, t.change(removed))
 			o.items = slices.Delete(o.items, i, i+1)
 		}

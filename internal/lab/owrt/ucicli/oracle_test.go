@@ -196,7 +196,7 @@ func (g *gen) text() string {
 	var b strings.Builder
 	for range 1 + g.r.IntN(5) {
 		fmt.Fprintf(&b, "%s", g.pick("", "\n", "# note\n"))
-		fmt.Fprintf(&b, "config %s%s\n", g.pick("peer", "rule", "rule", "interface"), g.pick("", "", " lan", " 'wg0'", " wan", " p1"))
+		fmt.Fprintf(&b, "config %s\n", g.pick("peer", "rule", "rule", "peer", "interface lan", "interface 'wg0'", "interface wan", "peer p1", "peer", g.pick("rule lan", "\"two\" x", "a 'b'")))
 		for range g.r.IntN(4) {
 			fmt.Fprintf(&b, "\t%s %s %s\n", g.pick("option", "option", "list"), g.pick("a", "b", "dns", "mtu"), g.pick("1", "'2'", `"3 4"`, "''", "1.1.1.1", "'it'\\''s'", ""))
 		}
