@@ -278,9 +278,10 @@ func (f firsts[K]) doubled(k K, s *section) (*section, bool) {
 }
 
 func (r *reader) checkPeers() {
-	names, sections := firsts[string]{}, firsts[string]{}
-	keys := firsts[key.Public]{}
-	addrs := firsts[netip.Addr]{}
+	n := len(r.peers)
+	names, sections := make(firsts[string], n), make(firsts[string], n)
+	keys := make(firsts[key.Public], n)
+	addrs := make(firsts[netip.Addr], 2*n)
 	for i := range r.home.Peers {
 		p, s := &r.home.Peers[i], r.peers[i]
 		if p.Name != "" {

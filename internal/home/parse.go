@@ -185,21 +185,20 @@ func (r *reader) section(s *section) {
 // known refuses keys that are unknown, doubled or of the wrong type, and takes
 // them out of the section, so that whoever reads it meets good ones only.
 func (r *reader) known(s *section, spec sectionSpec) {
-	good := s.entries[:0:0]
-	for i := range s.entries {
-		e := &s.entries[i]
+	good := s.entries[:0] // in place: what is kept never overtakes what is read
+	for _, e := range s.entries {
 		k, ok := spec.key(e.key)
 		switch {
 		case e.dotted || !ok:
-			r.unknownKey(e, spec)
+			r.unknownKey(&e, spec)
 		case firstOf(good, e.key) != nil:
 			r.wrong(e.keyAt, "duplicate-key", "%s is written twice, first in line %d", e.key, r.line(firstOf(good, e.key).keyAt)).
 				Do("delete one of the two lines")
 		case !e.val.is(k.kind):
-			r.wrongType(e, k)
+			r.wrongType(&e, k)
 			good = append(good, entry{key: e.key, keyAt: e.keyAt, val: value{span: e.val.span, kind: kindOther}})
 		default:
-			good = append(good, *e)
+			good = append(good, e)
 		}
 	}
 	s.entries = good

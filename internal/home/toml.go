@@ -101,7 +101,8 @@ func scan(text []byte) *document {
 	if bytes.HasPrefix(text, []byte(byteOrderMark)) {
 		begin = len(byteOrderMark)
 	}
-	d := &document{text: text, starts: []int{begin}, sections: []section{{}}}
+	d := &document{text: text, sections: []section{{}}}
+	d.starts = append(make([]int, 0, bytes.Count(text, []byte("\n"))+1), begin)
 	for i, c := range text {
 		if c == '\n' {
 			d.starts = append(d.starts, i+1)
@@ -168,6 +169,9 @@ func (d *document) add(p *unstable.Parser, n *unstable.Node, from int) {
 		e.comment = next != nil && next.Kind == unstable.Comment
 		d.mark(whole, lineContent)
 		s := &d.sections[len(d.sections)-1]
+		if s.entries == nil {
+			s.entries = make([]entry, 0, 5)
+		}
 		s.entries = append(s.entries, e)
 	}
 }

@@ -428,11 +428,19 @@ func wrongSearch(v string) *fault.Fault {
 	return usage("bad-search", "%s is not a domain", show(v)).Because("%s", why).Do("write it like \"lan\" or \"fritz.box\", without a dot at either end")
 }
 
-var peerName = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
+// isPeerName is true for 1 to 32 of the characters a-z, 0-9, _ and -.
+func isPeerName(v string) bool {
+	for i := range len(v) {
+		if c := v[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return v != "" && len(v) <= 32
+}
 
 // wrongPeerName judges the name of a peer.
 func wrongPeerName(v string) *fault.Fault {
-	if peerName.MatchString(v) {
+	if isPeerName(v) {
 		return nil
 	}
 	switch {
