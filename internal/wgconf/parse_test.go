@@ -84,6 +84,7 @@ func TestRefuses(t *testing.T) {
 // the error.
 func TestErrorsQuoteNoKey(t *testing.T) {
 	good := string(confs(t)["behind.conf"].Text())
+	const letters = "KqWxyzbvTnmLpasdRfghjklQertzuiopYxcvbnmQwEA=" // a key that looks like a name
 	for name, text := range map[string]string{
 		"label lost":      strings.Replace(good, "PrivateKey = ", "", 1),
 		"label misspelt":  strings.Replace(good, "PrivateKey", "PrivatKey", 1),
@@ -95,13 +96,14 @@ func TestErrorsQuoteNoKey(t *testing.T) {
 		"as section":      strings.Replace(good, "[Peer]", "["+sharedKey+"]", 1),
 		"split at blanks": strings.Replace(good, sharedKey, sharedKey[:20]+" "+sharedKey[20:], 1),
 		"a word of it":    strings.Replace(good, "PrivateKey = ", "xyz", 1),
+		"only letters":    strings.Replace(good, "[Peer]\n", "[Peer]\n"+letters+"\n", 1),
 	} {
 		_, err := wgconf.Parse([]byte(text))
 		if err == nil {
 			t.Errorf("%s: read", name)
 			continue
 		}
-		for _, k := range []string{peerKey, sharedKey} {
+		for _, k := range []string{peerKey, sharedKey, letters} {
 			for i := 0; i+8 < len(k); i++ {
 				if strings.Contains(err.Error(), k[i:i+8]) {
 					t.Fatalf("%s: the error shows part of a key: %v", name, err)
