@@ -33,6 +33,10 @@ func Table() []Need {
 // InCI reports whether a missing need is a failure.
 func InCI() bool { return os.Getenv("CI") == "true" }
 
+// Long reports whether the long form of property tests is wanted: check -long,
+// or HEIMWEG_LONG=1.
+func Long() bool { return os.Getenv("HEIMWEG_LONG") == "1" }
+
 // Program returns the path of a program of the Table, or ends the test.
 func Program(t testing.TB, name string) string {
 	t.Helper()
