@@ -59,6 +59,7 @@ var table = map[string]row{
 	"internal/image":     {core, nil},
 	"internal/key":       {core, nil},
 	"internal/plan":      {core, nil},
+	"internal/propose":   {core, nil},
 	"internal/qr":        {core, nil},
 	"internal/router":    {core, nil},
 	"internal/shadow":    {core, nil},
