@@ -1,0 +1,350 @@
+// Package world assembles a whole emulated home, and a bit of the world round
+// it, in one call: a NAS and a laptop on the home LAN, the home router, the ISP
+// router with its uplink LAN, the internet with a web page, mobile data with a
+// carrier's NAT, a hotel, and a phone.
+//
+//	NAS .10 ─┐                                                    ┌─ web page 192.0.2.80
+//	laptop ──┴ home LAN ─ home router ─ uplink LAN ─ ISP router ─ internet ─ mobile ─ phone
+//	           192.168.1.0/24   .253   192.168.2.0/24   203.0.113.7       └─ hotel ─ tethered laptop
+//
+// With Direct the ISP router is missing and the home router has the public
+// address; with OneArmed the home router, the NAS and the laptop all sit in the
+// ISP router's LAN. Who wants to break something takes the part in question (a
+// link to cut, the ISP router's mapping, the phone's configuration) and breaks it.
+//
+// Options.Real decides what runs on real time: with it the devices speak real
+// WireGuard and gVisor's TCP/IP and there is a phone; without it everything fits
+// into a testing/synctest bubble, and there is no phone.
+package world
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/lab"
+	"github.com/heimweg/heimweg/internal/lab/ispbox"
+	"github.com/heimweg/heimweg/internal/lab/nas"
+	"github.com/heimweg/heimweg/internal/lab/phone"
+	"github.com/heimweg/heimweg/internal/router"
+)
+
+// Addresses and names of the emulated world. Documentation addresses play the
+// public ones.
+var (
+	Public    = netip.MustParsePrefix("203.0.113.7/24") // the household's
+	provider  = netip.MustParsePrefix("203.0.113.1/24")
+	HomeLAN   = netip.MustParsePrefix("192.168.1.0/24")
+	SecondLAN = netip.MustParsePrefix("192.168.3.0/24")
+	UplinkLAN = netip.MustParsePrefix("192.168.2.0/24")
+	uplinkISP = netip.MustParsePrefix("192.168.2.254/24")
+	UplinkWAN = netip.MustParseAddr("192.168.2.253") // the home router in the uplink LAN
+
+	Website = netip.MustParsePrefix("192.0.2.80/24")
+	hosting = netip.MustParsePrefix("192.0.2.1/24")
+
+	carrierPublic = netip.MustParsePrefix("198.51.100.2/24")
+	carrierGate   = netip.MustParsePrefix("198.51.100.1/24")
+	carrierInside = netip.MustParsePrefix("100.64.0.1/10")
+	phoneInside   = netip.MustParsePrefix("100.64.7.7/10")
+	hotelGate     = netip.MustParsePrefix("198.18.5.1/24")
+	hotelPhone    = netip.MustParsePrefix("198.18.5.20/24")
+	hotelLaptop   = netip.MustParsePrefix("198.18.5.30/24")
+)
+
+// EndpointName is what public DNS says for the household's public address.
+const EndpointName = "home.example.net"
+
+// WebsiteGreeting is how the web page on the internet begins.
+const WebsiteGreeting = "hello from the internet"
+
+// Options of a world. The zero value is the usual home: behind an ISP router,
+// one LAN, newest release, no real time.
+type Options struct {
+	Line   router.Line // zero: the newest
+	Uplink home.Kind
+	LANs   int // 1 or 2; 0 means 1
+	Seed   uint64
+	Real   bool // real WireGuard and gVisor, a phone; not in a bubble
+
+	NASWithoutGateway bool // the NAS answers its own network only
+	NoCarrierNAT      bool // the phone has a public address
+	Hairpin           bool // the ISP router can hairpin
+}
+
+// World is the assembled world.
+type World struct {
+	*lab.World
+	Options Options
+
+	Home, Second, Uplink, ISPLine, Mobile, Hotel *lab.Link // Second and Uplink may be nil
+
+	Internet  *lab.Stack
+	ISP       *ispbox.Box // nil with Direct
+	Carrier   *ispbox.Box // nil with NoCarrierNAT
+	NAS       *nas.Box
+	SecondNAS *nas.Box // in the second LAN; nil without one
+	Web       *nas.Box
+	Phone     *phone.Phone // nil without Real
+	Laptop    *Laptop
+	Outside   *lab.Stack // a laptop in a hotel, for looking at the home from outside
+
+	router  *lab.Stack // the home router's
+	closers []func()
+}
+
+// assemble builds everything round the home router, which plug puts in: it gets
+// the half-made world and returns the router's stack.
+func assemble(opt Options, plug func(*World) (*lab.Stack, error)) (*World, error) {
+	if opt.Line == (router.Line{}) {
+		opt.Line = router.Lines()[len(router.Lines())-1]
+	}
+	if opt.LANs == 0 {
+		opt.LANs = 1
+	}
+	if opt.LANs > 1 && opt.Uplink == home.OneArmed {
+		return nil, fmt.Errorf("a one-armed home router has one LAN, not %d", opt.LANs)
+	}
+	w := &World{World: lab.New(opt.Seed), Options: opt}
+	w.closers = append(w.closers, w.World.Close)
+	w.layLinks()
+	w.buildInternet()
+	w.buildUplink()
+	var err error
+	if w.router, err = plug(w); err == nil {
+		err = w.buildHome()
+	}
+	if err == nil {
+		err = w.buildTravel()
+	}
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *World) layLinks() {
+	w.ISPLine, w.Mobile, w.Hotel = w.Link("ISP line"), w.Link("mobile network"), w.Link("hotel")
+	switch w.Options.Uplink {
+	case home.Behind:
+		w.Uplink, w.Home = w.Link("uplink LAN"), w.Link("home LAN")
+	case home.OneArmed:
+		w.Home = w.Link("home LAN")
+		w.Uplink = w.Home // they are the same: the ISP router's LAN
+	default:
+		w.Home = w.Link("home LAN")
+	}
+	if w.Options.LANs > 1 {
+		w.Second = w.Link("second LAN")
+	}
+}
+
+func (w *World) buildInternet() {
+	w.Internet = lab.NewStack(w.World, "internet")
+	carrier := w.Link("carrier")
+	w.Internet.Configure([]lab.Iface{
+		{Dev: "line", Link: w.ISPLine, Addrs: []netip.Prefix{provider}},
+		{Dev: "hosting", Link: w.Link("hosting"), Addrs: []netip.Prefix{hosting}},
+		{Dev: "carrier", Link: carrier, Addrs: []netip.Prefix{carrierGate}},
+		{Dev: "hotel", Link: w.Hotel, Addrs: []netip.Prefix{hotelGate}},
+	}, nil)
+	w.Internet.SetForwarding(true)
+	lab.ServeDNS(w.Internet, nil)
+	w.Name(EndpointName, Public.Addr())
+	if w.Options.NoCarrierNAT {
+		w.Mobile = carrier
+	} else {
+		w.Carrier = ispbox.New(w.World, ispbox.Options{
+			Name: "mobile carrier", LAN: w.Mobile, LANAddr: carrierInside,
+			WAN: carrier, WANAddr: carrierPublic, Gateway: carrierGate.Addr(), Scramble: true,
+		})
+	}
+	w.Outside = lab.NewStack(w.World, "tethered laptop")
+	w.Outside.Configure(
+		[]lab.Iface{{Dev: "eth0", Link: w.Hotel, Addrs: []netip.Prefix{hotelLaptop}}},
+		[]lab.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: hotelGate.Addr(), Dev: "eth0"}})
+}
+
+// RouterName is the home router's name in the record and for DHCP.
+const RouterName = "home router"
+
+// buildUplink is the provider's side of the home router. Without an ISP router
+// the provider gives the public address to whoever hangs on the line.
+func (w *World) buildUplink() {
+	if w.Options.Uplink == home.Direct {
+		w.ISPLine.ServeLeases(w.Internet, func(string) (lab.Lease, bool) {
+			return lab.Lease{Addr: Public, Gateway: provider.Addr(), DNS: []netip.Addr{provider.Addr()}}, true
+		})
+		return
+	}
+	w.ISP = ispbox.New(w.World, ispbox.Options{
+		LAN: w.Uplink, LANAddr: uplinkISP, WAN: w.ISPLine, WANAddr: Public, Gateway: provider.Addr(),
+		Hairpin: w.Options.Hairpin, Fixed: map[string]netip.Addr{RouterName: UplinkWAN},
+	})
+}
+
+// buildHome puts the NAS and the laptop onto the home LAN.
+func (w *World) buildHome() error {
+	network, gateway := HomeLAN, netip.MustParseAddr("192.168.1.1")
+	if w.Options.Uplink == home.OneArmed {
+		network, gateway = UplinkLAN, uplinkISP.Addr()
+	}
+	if w.Options.NASWithoutGateway {
+		gateway = netip.Addr{}
+	}
+	var err error
+	if w.NAS, err = w.newNAS(nas.Options{Link: w.Home, Addr: nth(network, 10), Gateway: gateway}); err != nil {
+		return err
+	}
+	if w.Second != nil {
+		opt := nas.Options{Name: "second NAS", Link: w.Second, Addr: nth(SecondLAN, 10), Gateway: nth(SecondLAN, 1).Addr()}
+		if w.SecondNAS, err = w.newNAS(opt); err != nil {
+			return err
+		}
+	}
+	w.Laptop = newLaptop(w)
+	return nil
+}
+
+func (w *World) newNAS(opt nas.Options) (*nas.Box, error) {
+	opt.Plain = !w.Options.Real
+	b, err := nas.New(w.World, opt)
+	if b != nil {
+		w.closers = append(w.closers, b.Close)
+	}
+	return b, err
+}
+
+// nth is the n-th address of a /24, with the network's length.
+func nth(network netip.Prefix, n byte) netip.Prefix {
+	a := network.Addr().As4()
+	a[3] = n
+	return netip.PrefixFrom(netip.AddrFrom4(a), network.Bits())
+}
+
+// buildTravel makes what is outside: a web page, and the phone on mobile data.
+func (w *World) buildTravel() error {
+	var err error
+	opt := nas.Options{Name: "web page", Link: w.Link("hosting"), Addr: Website, Gateway: hosting.Addr(), Greet: WebsiteGreeting}
+	if w.Web, err = w.newNAS(opt); err != nil {
+		return err
+	}
+	if w.Options.Real {
+		w.Phone = phone.New(w.World, "", w.MobileData())
+		w.closers = append(w.closers, w.Phone.Close)
+	}
+	return nil
+}
+
+// MobileData is the place of a phone that is out and about.
+func (w *World) MobileData() phone.Place {
+	if w.Carrier == nil {
+		return phone.Place{Link: w.Mobile, Addr: carrierPublic, Gateway: carrierGate.Addr()}
+	}
+	return phone.Place{Link: w.Mobile, Addr: phoneInside, Gateway: carrierInside.Addr()}
+}
+
+// AtHotel is another place for the phone.
+func (w *World) AtHotel() phone.Place {
+	return phone.Place{Link: w.Hotel, Addr: hotelPhone, Gateway: hotelGate.Addr()}
+}
+
+// RouterLAN is the home router's address on the home LAN now: where SSH is.
+func (w *World) RouterLAN() (netip.Addr, bool) { return w.firstAddr(w.Home) }
+
+// RouterWAN is the home router's address towards the ISP: where port mappings
+// must lead. One-armed it is the same as RouterLAN.
+func (w *World) RouterWAN() (netip.Addr, bool) {
+	if w.Uplink == nil {
+		return w.firstAddr(w.ISPLine)
+	}
+	return w.firstAddr(w.Uplink)
+}
+
+func (w *World) firstAddr(l *lab.Link) (netip.Addr, bool) {
+	for _, i := range w.router.Ifaces() {
+		if i.Link == l {
+			for _, a := range i.Addrs {
+				if a.Addr().Is4() {
+					return a.Addr(), true
+				}
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// MapPort is the lab's hand on the ISP router: the UDP port leads to the home
+// router. Without an ISP router nothing is to be done.
+func (w *World) MapPort(port uint16) error {
+	if w.ISP == nil {
+		return nil
+	}
+	to, ok := w.RouterWAN()
+	if !ok {
+		return fmt.Errorf("the home router has no address on %s", w.Uplink.Name())
+	}
+	w.ISP.Map("udp", port, netip.AddrPortFrom(to, port))
+	return nil
+}
+
+// Endpoint is where a peer outside calls.
+func (w *World) Endpoint(port uint16) netip.AddrPort {
+	a := Public.Addr()
+	if w.ISP != nil {
+		a = w.ISP.Public()
+	}
+	return netip.AddrPortFrom(a, port)
+}
+
+// LaptopDial is the way out for whatever the household runs on its laptop, such
+// as heimweg's SSH.
+func (w *World) LaptopDial(ctx context.Context, network, address string) (net.Conn, error) {
+	return w.Laptop.Dial(ctx, network, address)
+}
+
+// OutsideBind is the socket of a WireGuard peer on the tethered laptop.
+func (w *World) OutsideBind() conn.Bind { return lab.NewBind(w.Outside, 0) }
+
+// LaptopBind is the socket of a WireGuard peer on the laptop, wherever it sits.
+func (w *World) LaptopBind() conn.Bind { return lab.NewBind(w.Laptop.Stack, 0) }
+
+// Fates is the record of every packet.
+func (w *World) Fates() []lab.Fate { return w.Record() }
+
+// WhereDied tells, newest first, the places and reasons at which packets died
+// that match; it is what a failed test prints.
+func (w *World) WhereDied(match func(lab.Packet) bool) string {
+	deaths := w.Deaths()
+	var b strings.Builder
+	said := map[string]bool{}
+	for i := len(deaths) - 1; i >= 0; i-- {
+		f := deaths[i]
+		if match != nil && !match(f.Packet) {
+			continue
+		}
+		key := f.Where + f.Hook + f.Why + fmt.Sprint(f.Packet.Proto, f.Packet.Src, f.Packet.Dst, f.Packet.DstPort)
+		if !said[key] {
+			said[key] = true
+			fmt.Fprintln(&b, f)
+		}
+	}
+	if b.Len() == 0 {
+		return "no such packet died\n"
+	}
+	return b.String()
+}
+
+// Close switches the world off.
+func (w *World) Close() {
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		w.closers[i]()
+	}
+	w.closers = nil
+}
