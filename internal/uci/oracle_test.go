@@ -30,7 +30,7 @@ type oracle struct{ program, dir string }
 func newOracle(t *testing.T) *oracle {
 	p := os.Getenv("HEIMWEG_UCI")
 	if p == "" {
-		t.Skip("HEIMWEG_UCI names no uci program")
+		t.Skip("skipped: uci (HEIMWEG_UCI names no real one)")
 	}
 	return &oracle{p, t.TempDir()}
 }

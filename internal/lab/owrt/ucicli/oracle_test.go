@@ -94,7 +94,7 @@ func plant(t *testing.T, dir string, files map[string]string) {
 func TestOracle(t *testing.T) {
 	program := os.Getenv("HEIMWEG_UCI")
 	if program == "" {
-		t.Skip("HEIMWEG_UCI names no uci program")
+		t.Skip("skipped: uci (HEIMWEG_UCI names no real one)")
 	}
 	line, known := router.ParseLine(os.Getenv("HEIMWEG_UCI_LINE"))
 	if !known {
