@@ -91,10 +91,7 @@ type Adjust struct {
 	Config, Section, Option string
 	List                    bool
 	Values                  []string // none: the option is to go
-	// Missing is the value that holds when the option is not set; when it is
-	// already what is wanted, a missing option is left missing.
-	Missing string
-	Why     string
+	Why                     string
 	// Cuts: the change takes away the address that people, and we, use to reach
 	// the router.
 	Cuts bool

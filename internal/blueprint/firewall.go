@@ -255,13 +255,13 @@ func (d *drawing) oneArmed() {
 		}
 		const why = "the ISP router hands out addresses in this LAN, and only one may"
 		if !s.Ignore {
-			d.adjust(Adjust{Config: "dhcp", Section: s.Ref, Option: "ignore", Values: []string{"1"}, Missing: "0", Why: why})
+			d.adjust(Adjust{Config: "dhcp", Section: s.Ref, Option: "ignore", Values: []string{"1"}, Why: why})
 		}
 		if s.RA != "" && s.RA != "disabled" {
-			d.adjust(Adjust{Config: "dhcp", Section: s.Ref, Option: "ra", Values: []string{"disabled"}, Missing: "disabled", Why: why})
+			d.adjust(Adjust{Config: "dhcp", Section: s.Ref, Option: "ra", Values: []string{"disabled"}, Why: why})
 		}
 		if s.DHCPv6 != "" && s.DHCPv6 != "disabled" {
-			d.adjust(Adjust{Config: "dhcp", Section: s.Ref, Option: "dhcpv6", Values: []string{"disabled"}, Missing: "disabled", Why: why})
+			d.adjust(Adjust{Config: "dhcp", Section: s.Ref, Option: "dhcpv6", Values: []string{"disabled"}, Why: why})
 		}
 	}
 }

@@ -345,7 +345,7 @@ func (b *builder) attachAdjusts(config string, targets []target) {
 		have, set := option(*t.have, a.Option)
 		switch {
 		case set && have.List == a.List && slices.Equal(t.have.Values(a.Option), a.Values):
-		case !set && (len(a.Values) == 0 || len(a.Values) == 1 && a.Missing == a.Values[0]):
+		case !set && len(a.Values) == 0:
 		case len(a.Values) == 0:
 			t.Section = t.Without(a.Option)
 			t.turns = append(t.turns, a)
