@@ -68,8 +68,17 @@ const (
 	ReloadFirewall
 	// ReloadDNS: dnsmasq, which is DNS and DHCP.
 	ReloadDNS
+	// ReloadRA: odhcpd, which is router advertisements and DHCPv6.
+	ReloadRA
 	// ReloadSSH: dropbear; open connections stay.
 	ReloadSSH
+)
+
+// How long the router waits for a confirmation. OpenWrt's own 30 s was too short
+// for people's computers to get a new address (openwrt/luci#3628).
+const (
+	GuardShort = 60 * time.Second
+	GuardLong  = 120 * time.Second // when the network itself changes
 )
 
 // A Change is a guarded write.
@@ -197,6 +206,8 @@ func (c Change) command(r Reload) string {
 		return "fw3 -q reload\n"
 	case ReloadDNS:
 		return "/etc/init.d/dnsmasq reload\n"
+	case ReloadRA:
+		return "[ ! -x /etc/init.d/odhcpd ] || /etc/init.d/odhcpd reload\n"
 	case ReloadSSH:
 		return "/etc/init.d/dropbear reload\n"
 	}
@@ -283,4 +294,22 @@ func SetPeers(ctx context.Context, sh Shell, o Order, want LookFor) (*router.Sna
 		return nil, err
 	}
 	return readSnapshot(ps)
+}
+
+// ParseAllowed reads an allowed_ips value of a UCI file, which may be a list in
+// one string; an address without a mask is a host.
+func ParseAllowed(value string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, w := range strings.Fields(value) {
+		p, err := netip.ParsePrefix(w)
+		if err != nil {
+			a, err2 := netip.ParseAddr(w)
+			if err2 != nil {
+				return nil, err
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }

@@ -35,7 +35,7 @@ func AddProbe(ctx context.Context, sh Shell, p Probe, want LookFor) (*router.Sna
 	for k, v := range p.vars() {
 		vars[k] = v
 	}
-	in := archive(map[string][]byte{"psk": []byte(p.Preshared.Reveal() + "\n")})
+	in := archive(map[string][]byte{"psk": []byte(p.Preshared.Reveal() + "\n"), "timer.sh": file("timer.sh")})
 	ps, err := run(ctx, sh, vars, "probe && look", "looked", in, "probe.sh", "look.sh")
 	if err != nil {
 		return nil, err

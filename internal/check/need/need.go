@@ -26,6 +26,7 @@ func Table() []Need {
 	return []Need{
 		{"wg", "wireguard-tools", "internal/wgconf: every configuration is accepted and read back the same"},
 		{"wg-quick", "wireguard-tools", "internal/wgconf: every configuration is accepted"},
+		{"busybox", "busybox", "internal/openwrt: the scripts under a real ash; internal/shell"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }

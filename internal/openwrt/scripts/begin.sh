@@ -57,7 +57,7 @@ snapshot() {
 # arm: from here on a power cut or our silence takes the change back.
 arm() {
 	printf '%s %s %s\n' "$ID" "$(date +%s)" "$GUARD" >"$D/pending.new" && sync && mv "$D/pending.new" "$D/pending" && sync || return 1
-	cp "$R/in/timer.sh" "$R/timer.sh" && background timer /bin/sh "$R/timer.sh" "$GUARD" "$ID"
+	cp "$R/in/timer.sh" "$R/timer.sh" && background timer /bin/sh "$R/timer.sh" "$GUARD" sh "$D/restore" timer "$ID"
 }
 
 take_back() {

@@ -1,4 +1,10 @@
 #!/bin/sh
-# heimweg: waits for a confirmation. timer.sh SECONDS ID
-sleep "$1"
-[ ! -f /etc/heimweg/pending ] || exec sh /etc/heimweg/restore timer "$2"
+# heimweg: waits, then does what must not depend on anybody coming back.
+# timer.sh SECONDS COMMAND ARGUMENT…
+trap 'kill $nap 2>/dev/null; exit 0' TERM
+sleep "$1" &
+nap=$!
+wait $nap
+trap - TERM
+shift
+exec "$@"
