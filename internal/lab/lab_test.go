@@ -667,3 +667,170 @@ func BenchmarkStream(b *testing.B) {
 		}
 	}
 }
+
+// The rarer turns of the stream, each by losing exactly one packet.
+func TestStreamLosesOnePacket(t *testing.T) {
+	for name, is := range map[string]func(n int, p Packet) bool{
+		"SYN":             func(_ int, p Packet) bool { return p.SYN() },
+		"SYN+ACK":         func(_ int, p Packet) bool { return p.Flags&(SYN|ACK) == SYN|ACK },
+		"last ACK":        func(_ int, p Packet) bool { return p.Flags == ACK },
+		"first data":      func(_ int, p Packet) bool { return p.Flags == ACK|PSH },
+		"middle of a row": func(n int, p Packet) bool { return p.Flags == ACK|PSH && n > 30 },
+		"FIN":             func(_ int, p Packet) bool { return p.Flags&FIN != 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st := newStreet(t)
+				echoServer(t, st.right, 22)
+				n, lost := 0, 0
+				st.rightLAN.Drop(func(p Packet) bool {
+					n++
+					if lost == 0 && is(n, p) {
+						lost++
+						return true
+					}
+					return false
+				})
+				start := time.Now()
+				c, err := st.left.Dial(t.Context(), "tcp", "10.0.2.2:22")
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := bytes.Repeat([]byte("0123456789"), 5000)
+				go func() {
+					c.Write(want)
+					c.(*Conn).CloseWrite()
+				}()
+				got, err := io.ReadAll(c)
+				c.Close()
+				if !bytes.Equal(got, want) || err != nil || lost != 1 {
+					t.Errorf("%d bytes, %v, %d lost", len(got), err, lost)
+				}
+				limit := 2 * time.Second
+				if name == "middle of a row" {
+					limit = 0 // three equal acknowledgements tell the sender at once
+				}
+				if d := time.Since(start); d > limit {
+					t.Errorf("took %s, more than %s", d, limit)
+				}
+			})
+		})
+	}
+}
+
+func TestLateDataAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStreet(t)
+		l, err := st.right.ListenTCP(22)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := st.left.Dial(t.Context(), "tcp", "10.0.2.2:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		s.Write([]byte("too late"))
+		synctest.Wait()
+		if _, err := s.Write([]byte("x")); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("write to a closed end: %v", err)
+		}
+	})
+}
+
+func TestRoutesAndSources(t *testing.T) {
+	p := netip.MustParsePrefix
+	c := &config{on: true, ifaces: []Iface{
+		{Dev: "a", Addrs: []netip.Prefix{p("10.0.1.1/24"), p("10.5.0.1/16")}},
+		{Dev: "b", Addrs: []netip.Prefix{p("10.9.0.1/32")}},
+		{Dev: "down", Down: true, Addrs: []netip.Prefix{p("10.7.0.1/24")}},
+	}, routes: []Route{
+		{Dst: p("0.0.0.0/0"), Via: addr("10.5.0.9"), Dev: "a"},
+		{Dst: p("10.0.0.0/8"), Dev: "b", Metric: 5},
+		{Dst: p("10.0.0.0/8"), Dev: "a", Metric: 3, Via: addr("10.0.1.9")},
+		{Dst: p("10.0.1.0/24"), Dev: "a"},
+		{Dst: p("10.0.1.128/25"), Dev: "down"},
+	}}
+	for _, tc := range [][3]string{
+		{"192.0.2.1", "a", "10.5.0.1"},
+		{"10.200.0.1", "a", "10.0.1.1"},
+		{"10.0.1.200", "a", "10.0.1.1"}, // the longer route leads to a device that is down
+	} {
+		out, _, ok := c.route(addr(tc[0]))
+		src, _ := c.source(addr(tc[0]))
+		if !ok || out.Dev != tc[1] || src != addr(tc[2]) {
+			t.Errorf("to %s: by %v from %s, want %s from %s", tc[0], out, src, tc[1], tc[2])
+		}
+	}
+	if c.local(addr("10.7.0.1")) || !c.local(addr("10.9.0.1")) {
+		t.Error("which addresses are local")
+	}
+}
+
+func TestEmitNeedsOwnAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStreet(t)
+		st.left.Emit(BuildPing(addr("10.0.1.66"), addr("10.0.2.2"), 1, 1))
+		synctest.Wait()
+		if got := death(t, st.w); !strings.Contains(got, "10.0.1.66 is no longer an address of left") {
+			t.Error(got)
+		}
+	})
+}
+
+// Packets keep their order when a link gets faster, and those under way when it
+// is cut are lost.
+func TestLinkOrderAndCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStreet(t)
+		a, _ := st.left.ListenUDP(1)
+		b, _ := st.right.ListenUDP(2)
+		to := netip.MustParseAddrPort("10.0.2.2:2")
+		buf := make([]byte, 9)
+		for i, latency := range []time.Duration{100 * time.Millisecond, time.Millisecond, 0} {
+			st.leftLAN.Latency(latency)
+			a.WriteToAddrPort([]byte{byte(i)}, to)
+			synctest.Wait()
+		}
+		for i := range 3 {
+			if _, _, err := b.ReadFromAddrPort(buf); err != nil || buf[0] != byte(i) {
+				t.Errorf("datagram %d came at place %d, %v", buf[0], i, err)
+			}
+		}
+		st.leftLAN.Latency(time.Second)
+		a.WriteToAddrPort([]byte("x"), to)
+		st.w.After(time.Millisecond, st.leftLAN.Cut)
+		b.SetReadDeadline(time.Now().Add(3 * time.Second))
+		if _, _, err := b.ReadFromAddrPort(buf); err == nil {
+			t.Error("arrived over a cut link")
+		}
+		if got := death(t, st.w); !strings.Contains(got, "the link went down under way") {
+			t.Error(got)
+		}
+	})
+}
+
+// Nobody complains about a complaint: two routers would talk for ever.
+func TestNoErrorAboutErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStreet(t)
+		ping := BuildPing(addr("192.0.2.50"), addr("10.0.2.2"), 1, 1)
+		body := append(make([]byte, 8), ping...)
+		body[0], body[1] = unreachable, portUnreachable
+		st.left.Emit(build(addr("10.0.1.2"), addr("192.0.2.99"), ICMP, 64, body))
+		synctest.Wait()
+		errorsSeen := 0
+		for _, f := range st.w.Record() {
+			if f.Packet.IsError() && f.Outcome == Sent {
+				errorsSeen++
+			}
+		}
+		if errorsSeen != 1 {
+			t.Errorf("%d errors sent:\n%v", errorsSeen, st.w.Record())
+		}
+	})
+}

@@ -285,3 +285,33 @@ func TestNamesAndLeases(t *testing.T) {
 		}
 	})
 }
+
+// An error travels back through the NAT, and so does the packet that it quotes:
+// nobody outside sees an inside address.
+func TestErrorsAreTranslated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, nil)
+		server, a := listen(t, h.outside, 53), listen(t, h.pc, 4000)
+		send(t, a, "203.0.113.99:53", "question")
+		from := expect(t, server, "question")
+		a.Close()
+		send(t, server, from.String(), "answer to a closed port")
+		h.box.Map("udp", 51820, ap("192.168.2.253:51820"))
+		send(t, server, "203.0.113.7:51820", "nobody listens")
+		want := map[string]bool{
+			"icmp 3/3 203.0.113.7 → 203.0.113.99 (about udp 203.0.113.99:53 → 203.0.113.7:4000)":  true,
+			"icmp 3/3 203.0.113.7 → 203.0.113.99 (about udp 203.0.113.99:53 → 203.0.113.7:51820)": true,
+		}
+		for _, f := range h.w.Record() {
+			if f.Where == "outside" && f.Packet.IsError() {
+				if !want[f.Packet.String()] {
+					t.Errorf("outside heard %s", f.Packet)
+				}
+				delete(want, f.Packet.String())
+			}
+		}
+		if len(want) > 0 {
+			t.Errorf("not heard: %v", want)
+		}
+	})
+}
