@@ -29,11 +29,11 @@ type memFS struct {
 	files map[string][]byte
 	modes map[string]fs.FileMode
 	dirs  map[string]bool
-	full  bool // every write fails
+	room  int // bytes that may still be written below /etc; -1: no end
 }
 
 func newMemFS() *memFS {
-	m := &memFS{map[string][]byte{}, map[string]fs.FileMode{}, map[string]bool{}, false}
+	m := &memFS{map[string][]byte{}, map[string]fs.FileMode{}, map[string]bool{}, -1}
 	m.MkdirAll(ConfDir, 0o755)
 	m.MkdirAll("/tmp", 0o777)
 	m.MkdirAll("/var/run", 0o755)
@@ -50,14 +50,20 @@ func (m *memFS) ReadFile(n string) ([]byte, error) {
 }
 
 func (m *memFS) WriteFile(n string, b []byte, mode fs.FileMode) error {
-	if m.full {
-		return errors.New("no space")
-	}
 	if !m.dirs[path.Dir(n)] {
 		return errNone
 	}
 	if _, exists := m.files[n]; !exists {
 		m.modes[n] = mode
+	}
+	if m.room >= 0 && strings.HasPrefix(n, "/etc/") {
+		fits := min(m.room, len(b))
+		m.room -= fits
+		m.files[n] = slices.Clone(b[:fits])
+		if fits < len(b) {
+			return errors.New("no space left on device")
+		}
+		return nil
 	}
 	m.files[n] = slices.Clone(b)
 	return nil
@@ -288,6 +294,61 @@ func TestTranscripts(t *testing.T) {
 			t.Errorf("got\n%s\nwant\n%s", got, a.Comment)
 		}
 	})
+}
+
+// Seen with the real program on a full tmpfs: exit 0, the file cut off where the
+// room ended, the staged change gone.
+func TestFullFlash(t *testing.T) {
+	for _, room := range []int{0, 30} {
+		m := newMemFS()
+		m.WriteFile("/etc/config/t", []byte("config interface 'lan'\n\toption proto 'static'\n"), 0o600)
+		b := emulated{m, router.Line2512}
+		if _, _, exit := b.uci([]string{"set", "t.lan.proto=dhcp"}, ""); exit != 0 {
+			t.Fatalf("set: exit %d", exit)
+		}
+		m.room = room
+		if _, stderr, exit := b.uci([]string{"commit", "t"}, ""); exit != 0 || stderr != "" {
+			t.Errorf("commit: exit %d, %q", exit, stderr)
+		}
+		want := "\nconfig interface 'lan'\n\toption proto 'dhcp'\n\n"[:room]
+		if got, _ := b.cat("/etc/config/t"); got != want {
+			t.Errorf("file %q, want %q", got, want)
+		}
+		if got, _ := b.cat("/tmp/.uci/t"); got != "" {
+			t.Errorf("save file %q, want it empty", got)
+		}
+	}
+}
+
+// Two writers whose reads both come before the first one's rename: the later
+// rename wins (facts: OpenWrt 4.5).
+func TestLostUpdate(t *testing.T) {
+	m := newMemFS()
+	m.WriteFile("/etc/config/t", []byte("config interface 'lan'\n"), 0o600)
+	run := func(f FS, args ...string) {
+		t.Helper()
+		var out bytes.Buffer
+		if exit := Run(f, router.Line2512, args, nil, &out, &out); exit != 0 {
+			t.Fatalf("%q: exit %d, %s", args, exit, &out)
+		}
+	}
+	run(m, "-t", "/tmp/one", "set", "t.lan.a=1")
+	run(m, "-t", "/tmp/two", "set", "t.lan.b=2")
+	run(beforeRename{m, func() { run(m, "-t", "/tmp/two", "commit", "t") }}, "-t", "/tmp/one", "commit", "t")
+	if got, want := string(m.files["/etc/config/t"]), "\nconfig interface 'lan'\n\toption a '1'\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// beforeRename lets something else happen before a rename.
+type beforeRename struct {
+	*memFS
+	do func()
+}
+
+func (b beforeRename) Rename(from, to string) error {
+	b.do()
+	return b.memFS.Rename(from, to)
 }
 
 // TestOracleTranscripts plays the transcripts to real programs: below the
