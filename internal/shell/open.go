@@ -105,6 +105,8 @@ func connect(ctx context.Context, dial Dial, w where, j *judge, o Options) (*Con
 		case errors.Is(err, errMoreKeys):
 		case errors.Is(err, errDied) && len(plans) > 1:
 			plans = plans[1:]
+		case len(plans) > 1 && len(plans) <= len(all) && strings.Contains(err.Error(), "no common algorithm"):
+			plans = plans[1:] // a single one that the router does not have
 		case errors.Is(err, errDied):
 			return nil, &UnreachableError{Addr: w.addr, Stage: StageHandshake, Cause: io.EOF}
 		default:

@@ -238,8 +238,25 @@ func (c *Conn) exec(in io.Reader, out, errs io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	s.Stdin, s.Stdout, s.Stderr = in, out, errs
-	return s.Run(bootstrap)
+	s.Stdout, s.Stderr = out, errs
+	// Not s.Stdin: a script that does not read all of its input is no error.
+	w, err := s.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.Start(bootstrap); err != nil {
+		return err
+	}
+	written := make(chan struct{})
+	go func() {
+		io.Copy(w, in)
+		w.Close()
+		close(written)
+	}()
+	err = s.Wait()
+	s.Close() // ends a write that nobody reads
+	<-written
+	return err
 }
 
 // ended turns the end of a session into a result.
@@ -270,7 +287,7 @@ func (c *Conn) lost(start time.Time, cause error) *LostError {
 func (c *Conn) silent(start time.Time, stop <-chan struct{}) <-chan struct{} {
 	dead := make(chan struct{})
 	tick := c.patience / 4
-	var asked bool
+	var asked time.Time
 	var check func()
 	check = func() {
 		select {
@@ -280,14 +297,13 @@ func (c *Conn) silent(start time.Time, stop <-chan struct{}) <-chan struct{} {
 			return
 		default:
 		}
-		switch quiet := time.Since(c.raw.heard(start)); {
+		heard := c.raw.heard(start)
+		switch quiet := time.Since(heard); {
 		case quiet >= c.patience:
 			close(dead)
 			return
-		case quiet < tick:
-			asked = false
-		case !asked:
-			asked = true
+		case quiet >= tick && !asked.After(heard):
+			asked = time.Now()
 			// Its answer is noticed by the wire; the goroutine ends with it
 			// or with the connection.
 			go c.client.SendRequest("keepalive@openssh.com", true, nil)
