@@ -140,8 +140,7 @@ func (c *Code) PNG() []byte {
 		}
 	}
 	var b bytes.Buffer
-	e := png.Encoder{CompressionLevel: png.BestCompression}
-	if err := e.Encode(&b, img); err != nil {
+	if err := png.Encode(&b, img); err != nil {
 		panic("qr: encoding to memory: " + err.Error()) // cannot happen: a buffer takes everything
 	}
 	return b.Bytes()
