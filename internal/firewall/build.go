@@ -1,12 +1,16 @@
 package firewall
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/heimweg/heimweg/internal/router"
+)
 
 // build puts the chains together in the order in which a packet meets them:
 // what the kernel knows already, rules for any zone, then zone after zone in
 // file order, then the defaults (openwrt-observed.md 8.10 and 8.11).
 func (c *compiler) build() *Ruleset {
-	r := &Ruleset{line: c.line, refused: c.refused, ifaces: c.live, addrs: map[string][]Iface{}}
+	r := &Ruleset{line: c.line, ifaces: c.live, addrs: map[string][]Iface{}}
 	for _, i := range c.live {
 		if i.Up {
 			r.addrs[i.Device] = append(r.addrs[i.Device], i)
@@ -34,6 +38,7 @@ func (c *compiler) build() *Ruleset {
 	snat := c.chain("srcnat")
 	snat.rules = append(snat.rules, c.jumpList("srcnat", func(*zone) bool { return true }, zoneMatch.to).rules...)
 	r.hooks.srcnat = snat
+	r.refused = c.refused
 	return r
 }
 
@@ -126,13 +131,17 @@ func (c *compiler) buildZone(z *zone) {
 	end("forward", z.forward, "_to_", fmt.Sprintf("what goes from one device of %s to another", z.name))
 
 	for _, verdict := range []string{"accept", "reject", "drop"} {
-		from, to := c.chain(verdict+"_from_"+z.name), c.chain(verdict+"_to_"+z.name)
+		from, to := c.chains[verdict+"_from_"+z.name], c.chains[verdict+"_to_"+z.name]
 		for _, m := range z.matches {
-			from.rules = append(from.rules, rule{match: m.from(), do: verbOf(verdict)})
-			if verdict == "accept" {
+			if from != nil {
+				from.rules = append(from.rules, rule{match: m.from(), do: verbOf(verdict)})
+			}
+			if to != nil && verdict == "accept" {
 				to.rules = append(to.rules, c.dropStray(z, m)...)
 			}
-			to.rules = append(to.rules, rule{match: m.to(), do: verbOf(verdict)})
+			if to != nil {
+				to.rules = append(to.rules, rule{match: m.to(), do: verbOf(verdict)})
+			}
 		}
 	}
 	c.masquerade(z)
@@ -141,18 +150,21 @@ func (c *compiler) buildZone(z *zone) {
 // dropStray keeps packets of no connection from leaving a masquerading zone
 // with an inner address (openwrt-observed.md 8.18; 23.05 on, and fw3).
 func (c *compiler) dropStray(z *zone, m zoneMatch) []rule {
-	if !z.masq && !z.masq6 || z.allowInvalid || !c.dropsStray() {
+	if !z.masq && !z.masq6 || z.allowInvalid || !c.dropsStray() || c.defaults.dropInvalid && c.line.AtLeast(router.Line2410) {
 		return nil
 	}
 	cond := m.to()
 	cond.invalid = true
+	if cond.dst.empty() {
+		cond.family = 0 // the zone's own family is not tested there
+	}
 	if z.masq != z.masq6 {
 		only := uint8(4)
 		if z.masq6 {
 			only = 6
 		}
 		if cond.family != 0 && cond.family != only {
-			return nil
+			c.refuse(z.s, "masquerades another family than that of its subnet, the ruleset cannot be loaded")
 		}
 		cond.family = only
 	}

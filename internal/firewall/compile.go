@@ -171,6 +171,7 @@ type zone struct {
 	input, output, forward string
 	masq, masq6            bool
 	allowInvalid           bool
+	log                    bool
 	masqSrc, masqDst       [2][]address // by family
 	matches                []zoneMatch
 	devices                []string  // named without "!"
@@ -218,7 +219,7 @@ func (c *compiler) readZone(s uci.Section) {
 	}
 	o.flag("mtu_fix", false) // changes sizes, never a verdict
 	unsupported(o, "custom_chains", parseBool)
-	value(o, "log", parseInt, 0)
+	z.log = value(o, "log", parseInt, 0) != 0
 	if c.line.AtLeast(router.Line2410) {
 		value(o, "log_limit", parseLimit, false)
 	}

@@ -158,7 +158,7 @@ func newBox(t testing.TB, line router.Line, file string, ifaces ...Iface) *box {
 func (b *box) route(dst netip.Addr) (string, bool) {
 	for _, i := range b.live {
 		for _, p := range i.Addrs {
-			if p.Addr() == dst {
+			if p.Addr() == dst || dst.Is6() && p.Masked().Addr() == dst { // subnet-router anycast
 				return "", true
 			}
 		}

@@ -1,6 +1,8 @@
 package firewall
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/heimweg/heimweg/internal/router"
@@ -53,6 +55,30 @@ func (c *compiler) findSet(name string) *ipset {
 		}
 	}
 	return nil
+}
+
+func (c *compiler) unknownSet(s uci.Section, name string) {
+	c.skip(s, "references unknown set '%s'", name)
+	if c.line == router.Line2203 && len(c.sets) == 0 {
+		c.refuse(s, "makes fw4 of 22.03 stumble, which expects at least one set")
+	}
+}
+
+// types are nft's types of the fields; sets of networks are of another make.
+func (s *ipset) types() []string {
+	var out []string
+	net := false
+	for _, k := range s.kinds {
+		if k == "ip" || k == "net" {
+			net = net || k == "net"
+			k = fmt.Sprintf("ipv%d_addr", s.family)
+		}
+		out = append(out, k)
+	}
+	if net {
+		out = append(out, "interval")
+	}
+	return out
 }
 
 func (s *ipset) hasPorts() bool {
@@ -161,6 +187,13 @@ func (c *compiler) readSet(s uci.Section) {
 		} else {
 			c.warn(s, "ignoring invalid ipset entry '%s'", e)
 		}
+	}
+	if old := c.findSet(name); old != nil {
+		// nft merges two sets of one name if they are of one kind.
+		if !slices.Equal(old.types(), set.types()) {
+			c.refuse(s, "is the second set of that name, the ruleset cannot be loaded")
+		}
+		old.entries = append(old.entries, set.entries...)
 	}
 	c.sets = append(c.sets, set)
 }

@@ -51,7 +51,7 @@ func (c *compiler) readRedirect(s uci.Section) {
 	c.checkName(s, r.name)
 	if r.setName.name != "" {
 		if r.set = c.findSet(r.setName.name); r.set == nil {
-			c.skip(s, "references unknown set '%s'", r.setName.name)
+			c.unknownSet(s, r.setName.name)
 			return
 		}
 		if r.set.hasPorts() && !ensurePorts(&r.protos) {
@@ -141,6 +141,7 @@ func (c *compiler) prepareDNAT(r *redirectSpec) string {
 	// (openwrt-observed.md 8.15).
 	if r.reflection && r.dest.zone != nil && r.src.zone.masq {
 		r.dest.zone.dnat = true
+		c.chain("accept_to_" + r.dest.zone.name)
 	}
 	r.src.zone.dnat = true
 	return ""
@@ -281,7 +282,7 @@ func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst
 
 	out := rule{match: m, hit: &Hit{Config: "firewall", Section: r.s.Name, Name: r.name, Says: r.says}}
 	if r.toPort != nil {
-		if r.sport == nil && r.dport == nil {
+		if r.sport == nil && r.dport == nil && r.s.Type == "redirect" {
 			// (openwrt-observed.md 8.5)
 			c.refuse(r.s, "rewrites a port without testing one, the ruleset cannot be loaded")
 		}

@@ -48,7 +48,7 @@ func (c *compiler) readRule(s uci.Section) {
 	c.checkName(s, r.name)
 	if r.setName.name != "" {
 		if r.set = c.findSet(r.setName.name); r.set == nil {
-			c.skip(s, "references unknown set '%s'", r.setName.name)
+			c.unknownSet(s, r.setName.name)
 			return
 		}
 		if r.set.hasPorts() && !ensurePorts(&r.protos) {
@@ -332,8 +332,8 @@ func (c *compiler) aimRule(r *ruleSpec, out *rule) string {
 		name = "output_" + r.dest.zone.name
 	}
 	switch {
-	case r.target == "" && r.dest.zone != nil && c.line.Before(router.Line2305):
-		c.refuse(r.s, "has a destination and no target, the ruleset cannot be loaded")
+	case r.target == "" && c.line.Before(router.Line2305) && (r.dest.zone != nil || r.src.zone != nil && r.src.zone.log):
+		c.refuse(r.s, "has no target, the ruleset cannot be loaded")
 	case r.target == "":
 	case r.dest.zone != nil:
 		out.do, out.jump = doJump, c.chain(r.target+"_to_"+r.dest.zone.name)

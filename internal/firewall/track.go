@@ -236,11 +236,12 @@ func (t *Tracker) seeError(p *Packet, now time.Time) (State, *flow, bool) {
 	if p.Inner == nil {
 		return Invalid, nil, false
 	}
-	at, ok := t.find(tupleOf(p.Inner), now)
+	// The error travels like an answer to the packet that it is about.
+	at, ok := t.find(tupleOf(p.Inner).back(), now)
 	if !ok {
 		return Invalid, nil, false
 	}
-	return Related, at.f, !at.reply
+	return Related, at.f, at.reply
 }
 
 // keep remembers a connection whose packet was let through, and prolongs it.
