@@ -718,6 +718,35 @@ func TestStreamLosesOnePacket(t *testing.T) {
 	}
 }
 
+// When the end that was called speaks first, a lost last ACK of the handshake
+// has only the repeated SYN+ACK to heal it.
+func TestLostAckServerSpeaksFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStreet(t)
+		st.right.Listen(22, func(c net.Conn) {
+			io.WriteString(c, "hello")
+			c.Close()
+		})
+		lost := false
+		st.rightLAN.Drop(func(p Packet) bool {
+			if lost || p.Flags != ACK {
+				return false
+			}
+			lost = true
+			return true
+		})
+		c, err := st.left.Dial(t.Context(), "tcp", "10.0.2.2:22")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if got, err := io.ReadAll(c); string(got) != "hello" || err != nil || !lost {
+			t.Errorf("%q, %v, lost %v", got, err, lost)
+		}
+	})
+}
+
 func TestLateDataAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStreet(t)

@@ -171,7 +171,7 @@ func (b *Box) page(w http.ResponseWriter, r *http.Request) {
 }
 
 // BigPage is the size of the page /big in bytes.
-const BigPage = 8 * 1024 * 1024
+const BigPage = 4 * 1024 * 1024
 
 // Close switches the NAS off.
 func (b *Box) Close() {
