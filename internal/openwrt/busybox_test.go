@@ -279,7 +279,7 @@ func TestBusyboxTakeBack(t *testing.T) {
 			j := newJail(t)
 			network, firewall := j.read("etc/config/network"), j.read("etc/config/firewall")
 			c := j.change("run1", map[string]string{"network": newNetwork, "firewall": "config x\n"})
-			if how == "timer" {
+			if how != "now" {
 				c.Guard = time.Second
 			}
 			j.must(Begin(t.Context(), j, c))
