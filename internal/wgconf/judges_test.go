@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/heimweg/heimweg/internal/check/need"
 	"github.com/heimweg/heimweg/internal/wgconf"
 )
@@ -25,6 +27,11 @@ func judged(t *testing.T) map[string]string {
 	for name, c := range confs(t) {
 		out[name] = string(c.Text())
 		out[name+" packed"] = string(c.Compact())
+	}
+	for seed := range 20 {
+		c := rapid.Custom(drawConf).Example(seed)
+		out[fmt.Sprint("drawn ", seed)] = string(c.Text())
+		out[fmt.Sprint("drawn ", seed, " packed")] = string(c.Compact())
 	}
 	files := archive(t, "read.txtar").Files
 	for i := 0; i < len(files); i += 2 {
@@ -65,8 +72,12 @@ func TestJudgeWgQuick(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, text)
 			continue
 		}
-		lower := strings.ToLower(got)
-		if !strings.Contains(lower, "publickey") || strings.Contains(lower, "address") || strings.Contains(lower, "dns") {
+		left := map[string]bool{}
+		for line := range strings.Lines(strings.ToLower(got)) {
+			setting, _, _ := strings.Cut(line, "=")
+			left[strings.TrimSpace(setting)] = true
+		}
+		if !left["publickey"] || !left["allowedips"] || left["address"] || left["dns"] || left["mtu"] {
 			t.Errorf("%s: wg-quick strip leaves\n%s", name, got)
 		}
 	}
