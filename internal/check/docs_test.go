@@ -169,3 +169,19 @@ func TestNeedsAreAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// README, CI and people run the same command.
+func TestOneCommand(t *testing.T) {
+	root, err := findRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", ".ci/run"} {
+		data, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			t.Error(err)
+		} else if !strings.Contains(string(data), "go run ./internal/check") {
+			t.Errorf("%s does not name the command", name)
+		}
+	}
+}
