@@ -155,7 +155,7 @@ type Problem = *fault.Fault
 // the router. With problems the drawing is as complete as it can be, good for
 // showing, not for applying.
 func Draw(h home.Home, site router.Site) (Want, []Problem) {
-	d := &drawing{home: h, site: site, line: site.Board.Release.Effective(), used: map[string]bool{}}
+	d := &drawing{home: h, site: site, line: site.Board.Release.Effective(), used: map[string]bool{SectionInternet: true, SectionNAT6: true}}
 	if !d.checkSystem() {
 		return d.want, d.problems
 	}

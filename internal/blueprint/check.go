@@ -64,6 +64,33 @@ func (d *drawing) checkUplink() {
 			Because("peers are to reach it, and the router's WAN side has no address right now").
 			Do(`write network = "…" under [uplink] in home.toml, or plug in the WAN cable`))
 	}
+	d.compareUplink()
+}
+
+// compareUplink holds what home.toml says about the uplink against the address
+// that the WAN side has right now.
+func (d *drawing) compareUplink() {
+	live := d.liveWAN()
+	if !live.IsValid() {
+		return
+	}
+	public, net := subnet.IsPublic(live.Addr()), d.home.Uplink.Network
+	switch {
+	case d.home.Uplink.Kind == home.Direct && !public:
+		d.note("not-direct", "home.toml says that the router has the public address itself, but its WAN address "+live.Addr().String()+" is "+subnet.WhyNotPublic(live.Addr()),
+			`write kind = "behind-isp-router" under [uplink] in home.toml`)
+	case d.home.Uplink.Kind == home.Behind && public:
+		d.note("not-behind", "home.toml says that the router is behind an ISP router, but its WAN address "+live.Addr().String()+" is public",
+			`write kind = "direct" under [uplink] in home.toml, if there is no ISP router in front`)
+	case net.IsZero() || net.Contains(live.Addr()):
+	case d.home.Reach.UplinkLAN:
+		d.problem(fault.New("uplink-elsewhere", "the uplink LAN is %s, but home.toml says %s", live.Masked(), net).
+			Because("peers are to reach it").
+			Do("write network = %q under [uplink] in home.toml", live.Masked()))
+	default:
+		d.note("uplink-elsewhere", "the uplink LAN is "+live.Masked().String()+", but home.toml says "+net.String(),
+			`correct network under [uplink] in home.toml`)
+	}
 }
 
 func (d *drawing) zoneList() string {
@@ -239,6 +266,9 @@ func (d *drawing) checkOverlaps() {
 		}
 	}
 	for _, l := range d.home.LANs {
+		if _, known := d.site.Interfaces[l.Interface]; !known {
+			continue // said already
+		}
 		for _, s := range d.site.Live {
 			if s.Interface != l.Interface && s.Interface != t.Interface && !d.site.Interfaces[s.Interface] && l.Network.Prefix().Overlaps(s.Prefix.Masked()) {
 				d.problem(fault.New("lan-overlap", "the home LAN %s overlaps %s, in which the router's %s is right now", l.Network, s.Prefix.Masked(), s.Interface).

@@ -83,7 +83,7 @@ func (d *drawing) portZone() string {
 		return d.site.WAN
 	}
 	for _, l := range d.want.LANs {
-		if in := d.site.Inputs[l.Zone]; l.Zone != "" && in != "" && in != "ACCEPT" {
+		if l.Zone != "" && d.site.Inputs[l.Zone] != "ACCEPT" {
 			return l.Zone
 		}
 	}
@@ -128,7 +128,6 @@ func (d *drawing) forwardings() {
 		if !reach.UplinkLAN && net.IsValid() {
 			d.uplinkRule(SectionNoUplink, "heimweg-no-uplink-lan", net, "REJECT", "peers may reach the internet, but not the uplink LAN")
 		}
-		d.used[SectionInternet] = true
 		family := ""
 		if !d.fw4() {
 			family = "ipv4" // see nat
@@ -167,9 +166,18 @@ func (d *drawing) uplinkNetwork() netip.Prefix {
 	if !d.home.Uplink.Network.IsZero() {
 		return d.home.Uplink.Network.Prefix()
 	}
+	if live := d.liveWAN(); live.IsValid() && live.Bits() < 31 {
+		return live.Masked()
+	}
+	return netip.Prefix{}
+}
+
+// liveWAN is the router's IPv4 address on the WAN side right now, with its
+// network; invalid when it has none.
+func (d *drawing) liveWAN() netip.Prefix {
 	for _, l := range d.site.Live {
-		if d.site.Zones[l.Interface] == d.site.WAN && d.site.WAN != "" && l.Prefix.Addr().Is4() && l.Prefix.Bits() < 31 {
-			return l.Prefix.Masked()
+		if d.site.WAN != "" && d.site.Zones[l.Interface] == d.site.WAN && l.Prefix.Addr().Is4() {
+			return l.Prefix
 		}
 	}
 	return netip.Prefix{}

@@ -47,9 +47,14 @@ func (b *builder) broken() bool {
 func (b *builder) obstacles() {
 	s := b.snap
 	if s.Pending != nil {
-		b.block(fault.New("run-unfinished", "an earlier run of heimweg was neither confirmed nor taken back").
-			Saw("run %s, begun %s by the router's clock", s.Pending.ID, s.Pending.Since.UTC().Format("2006-01-02 15:04:05")).
-			Do("power-cycle the router: it takes the old settings back at the next start"))
+		f := fault.New("run-unfinished", "an earlier run of heimweg was neither confirmed nor taken back").
+			Saw("run %s, begun %s by the router's clock", s.Pending.ID, s.Pending.Since.UTC().Format("2006-01-02 15:04:05"))
+		if s.Pending.Armed {
+			f.Do("wait: the router takes its old settings back by itself, at most %s after that", s.Pending.Deadline)
+		} else {
+			f.Do("unplug the router and plug it in again: it takes its old settings back when it starts")
+		}
+		b.block(f)
 	}
 	if s.Locked != "" {
 		b.block(fault.New("router-locked", "another heimweg is at work on this router").
@@ -96,7 +101,7 @@ func (b *builder) room() {
 		need = RoomForPackagesKB
 	}
 	if space.OverlayKB < need {
-		b.block(fault.New("no-space", "the router's flash is full").
+		b.block(fault.New("no-space", "there is not enough room on the router's flash").
 			Saw("%d kB free, %d kB needed", space.OverlayKB, need).
 			Do("remove packages or files on the router that nobody needs"))
 	}

@@ -295,7 +295,8 @@ type Site struct {
 	Named map[string]string
 	// ZoneSections: name of a zone that is not ours → its section.
 	ZoneSections map[string]string
-	// Inputs: zone → its input policy in capitals, "" when it says none.
+	// Inputs: zone → its input policy in capitals; "" is that of a zone which says
+	// none where the defaults do not accept.
 	Inputs map[string]string
 	// Ports: listen port of a WireGuard interface that is not ours → its name.
 	Ports map[uint16]string

@@ -264,6 +264,11 @@ func (b *siteReader) firewall() {
 		}
 		b.zone(sec, index)
 	}
+	for name, in := range b.site.Inputs {
+		if in == "" && b.site.InputAccept {
+			b.site.Inputs[name] = "ACCEPT" // taken from the defaults (observed section 8.12)
+		}
+	}
 	b.site.WAN = b.wan()
 }
 
@@ -278,7 +283,13 @@ func (b *siteReader) zone(sec uci.Section, index int) {
 			b.site.ZoneSections[name] = fmt.Sprintf("@zone[%d]", index)
 		}
 	}
-	in, _ := sec.Get("input")
+	in, set := sec.Get("input")
+	switch {
+	case isAccept(in):
+		in = "ACCEPT"
+	case !set:
+		in = "" // settled at the end: the defaults may come after the zones
+	}
 	b.site.Inputs[name] = strings.ToUpper(in)
 	for _, v := range sec.Values("network") {
 		for _, iface := range strings.Fields(v) {
