@@ -65,6 +65,10 @@ func (r *reader) checkUplink() {
 		f.Do("delete the line")
 	}
 	reach := r.single["reach"]
+	if x := r.home.Reach; !x.HomeLAN && !x.UplinkLAN && !x.Internet {
+		r.note(at(reach, "home-lan"), "reach-nothing", "peers may reach the home router and nothing else").
+			Do("write home-lan = true, unless that is what you want")
+	}
 	switch {
 	case !r.home.Reach.UplinkLAN:
 	case up.Kind != Behind:

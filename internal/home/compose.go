@@ -62,7 +62,7 @@ func Compose(h Home) []byte {
 
 	c.section("[dns]", "who answers your devices when they look up a name")
 	c.list("servers", h.DNS.Servers, `"router" is the home router; an empty list leaves it to the devices`)
-	c.list("search", h.DNS.Search, "makes nas mean nas."+first(h.DNS.Search, DefaultSearch))
+	c.list("search", h.DNS.Search, "domains to try for short names: makes nas mean nas."+first(h.DNS.Search, DefaultSearch))
 
 	c.text(`
 # Each device that may come home is a [[peer]]. "heimweg peer add phone" writes one,

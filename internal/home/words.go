@@ -169,6 +169,9 @@ func wrongEndpoint(v string) *fault.Fault {
 }
 
 func wrongEndpointAddr(a netip.Addr) *fault.Fault {
+	if bare := a.Unmap().WithZone(""); bare != a && subnet.IsPublic(a) {
+		return usage("bad-endpoint", "%s is an unusual way to write an address", a).Do("write endpoint = %s", quote(bare.String()))
+	}
 	why := subnet.WhyNotPublic(a)
 	if why == "" {
 		return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -48,7 +50,23 @@ func Lock(path string) (unlock func(), err error) {
 			f.Close()
 			return nil, fmt.Errorf("locking %s: %w", path, err)
 		}
+		sweep(target)
 		return sync.OnceFunc(func() { release(f, name) }), nil
+	}
+}
+
+// sweep deletes what a killed process left beside a file. Only the holder of
+// the lock may do so: nobody else is writing.
+func sweep(target string) {
+	dir, prefix := filepath.Dir(target), newPrefix(target)
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range list {
+		if strings.HasPrefix(e.Name(), prefix) && e.Type().IsRegular() {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
 	}
 }
 

@@ -81,7 +81,8 @@ func Read(path string) ([]byte, error) {
 
 // WriteFile replaces a file as a whole, or makes it. mode is that of a new file
 // (0 means Private); a file that is there keeps its own. A symbolic link stays
-// one: the file it points to is replaced.
+// one: the file it points to is replaced. Where several may write, hold the
+// file's Lock, or use Update.
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	target, err := resolve(path)
 	if err != nil {
@@ -151,7 +152,7 @@ func orPrivate(mode fs.FileMode) fs.FileMode {
 // which gives it its name. Whatever fails, the new file is gone afterwards.
 func beside(path string, data []byte, mode fs.FileMode, place func(tmp string) error) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	f, err := os.CreateTemp(dir, newPrefix(path)+"*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
@@ -177,6 +178,9 @@ func beside(path string, data []byte, mode fs.FileMode, place func(tmp string) e
 	}
 	return syncDir(dir)
 }
+
+// newPrefix begins the name of a file that is going to be path.
+func newPrefix(path string) string { return "." + filepath.Base(path) + ".new-" }
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)

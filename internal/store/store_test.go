@@ -307,6 +307,13 @@ func TestKilledWriter(t *testing.T) {
 		}
 		must(t, WriteFile(path, page(0), 0))
 	}
+	must(t, Create(filepath.Join(dir, "neighbour"), nil, 0))
+	unlock, err := Lock(path) // sweeps up what the killed ones left
+	must(t, err)
+	unlock()
+	if !windows {
+		only(t, dir, "home.toml", "neighbour")
+	}
 }
 
 func TestLock(t *testing.T) {
