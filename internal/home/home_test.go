@@ -117,9 +117,7 @@ func TestParse(t *testing.T) {
 // checkManners holds every message to the house rules.
 func checkManners(t *testing.T, f *fault.Fault) {
 	t.Helper()
-	if len(f.Next) != 1 {
-		t.Errorf("%s: %d next actions instead of one", f, len(f.Next))
-	}
+	checkForm(t, f)
 	if strings.HasSuffix(f.What, ".") {
 		t.Errorf("%s: ends in a full stop", f)
 	}
@@ -128,6 +126,14 @@ func checkManners(t *testing.T, f *fault.Fault) {
 		if strings.Contains(all, bad) {
 			t.Errorf("%s: contains %q", f, bad)
 		}
+	}
+}
+
+// checkForm holds for every text, however odd.
+func checkForm(t *testing.T, f *fault.Fault) {
+	t.Helper()
+	if len(f.Next) != 1 {
+		t.Errorf("%s: %d next actions instead of one", f, len(f.Next))
 	}
 	if p := f.Place; p != nil && p.Text != "" && p.Column+p.Length-1 > len(p.Text)+1 {
 		t.Errorf("%s: caret %d+%d leaves the line %q", f, p.Column, p.Length, p.Text)
@@ -203,8 +209,12 @@ func do(t *testing.T, f *File, w []string) (*File, error) {
 		return f.SetEndpoint(w[1])
 	case "address":
 		return f.SetRouterAddress(w[1])
+	case "readdress":
+		return f.SetPeer(w[1], func(p *Peer) { p.Address = netip.MustParseAddr(w[2]) })
+	case "keyless":
+		return f.SetPeer(w[1], func(p *Peer) { p.PublicKey = key.Public{} })
 	case "input":
-		return f.SetInput(w[1])
+		return f.SetInput(strings.Join(w[1:], ""))
 	}
 	t.Fatalf("unknown command %q", w)
 	return nil, nil

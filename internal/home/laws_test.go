@@ -387,6 +387,27 @@ func TestKeysAreNeverRepeated(t *testing.T) {
 	})
 }
 
+// TestPasswordsAreNeverRepeated: people paste addresses with passwords in them.
+func TestPasswordsAreNeverRepeated(t *testing.T) {
+	const secret = "hunter2"
+	text := string(manyPeers(1))
+	for _, line := range strings.Split(text, "\n") {
+		name, _, ok := strings.Cut(line, " = ")
+		if !ok {
+			continue
+		}
+		for _, v := range []string{"http://root:%s@192.168.1.1/", "root:%s@192.168.1.1", "ssh://a:%s@b", "x y:%s@", "https://:%s@host:8080"} {
+			v = fmt.Sprintf(v, secret)
+			for _, bad := range []string{name + " = \"" + v + "\"", name + " = " + v, name + " = [\"" + v + "\", \"" + v + "\"]", v, "[" + v + "]", "[[\"" + v + "\"]]", "\"" + v + "\" = 1"} {
+				_, err := Parse("home.toml", []byte(strings.Replace(text, line, bad, 1)))
+				if said := everything(faultsOf(t, err)); strings.Contains(said, secret) {
+					t.Errorf("%s is repeated:\n%s", bad, said)
+				}
+			}
+		}
+	}
+}
+
 // FuzzParse: no text makes the parser panic; what it accepts is TOML for the
 // library's own decoder too, and can be edited and restored.
 func FuzzParse(f *testing.F) {
@@ -414,7 +435,7 @@ func FuzzParse(f *testing.F) {
 		file, err := Parse("home.toml", text)
 		if err != nil {
 			for _, f := range faultsOf(t, err) {
-				checkManners(t, f)
+				checkForm(t, f)
 			}
 			return
 		}

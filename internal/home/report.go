@@ -16,22 +16,28 @@ var (
 	// A key in base64 has 44 characters, in hex 64. Shorter pieces count too: the
 	// key may have a typing error in it.
 	keyLike = regexp.MustCompile(`[A-Za-z0-9+/]{24,}=*`)
+	// A password in an address: "http://root:secret@192.168.1.1".
+	credentials = regexp.MustCompile(`[^\s"'=]+:[^\s"']*@`)
 	// Lines whose name says that a secret follows.
 	secretLine = regexp.MustCompile(`(?i)(key|secret|psk|pass|token|pwd)`)
 	// Names under which people paste secrets.
 	secretName = regexp.MustCompile(`^(private-?key|pre-?shared-?key|psk|secret(-?key)?|pass(word|phrase|wd)?|pwd|root-?password|token|private)$`)
 )
 
+func mayBeSecret(v string) bool { return keyLike.MatchString(v) || credentials.MatchString(v) }
+
 // show quotes a value for a message: shortened, and not at all if it could be a key.
 func show(v string) string {
 	if keyLike.MatchString(v) && !strings.ContainsAny(v, ".:") {
 		return hidden
 	}
+	v = credentials.ReplaceAllString(v, hidden+"@")
+	v = keyLike.ReplaceAllString(v, hidden)
 	const most = 60
 	if utf8.RuneCountInString(v) > most {
 		v = string([]rune(v)[:most-1]) + "…"
 	}
-	return strconv.Quote(keyLike.ReplaceAllString(v, hidden))
+	return strconv.Quote(v)
 }
 
 // place says where a piece of the text is, and quotes its line unless the line
@@ -62,8 +68,10 @@ func hideSecret(p *fault.Place) {
 			return
 		}
 	}
-	if m := keyLike.FindStringIndex(p.Text); m != nil && (from < 0 || m[0] < from) {
-		from = m[0]
+	for _, secret := range []*regexp.Regexp{keyLike, credentials} {
+		if m := secret.FindStringIndex(p.Text); m != nil && (from < 0 || m[0] < from) {
+			from = m[0]
+		}
 	}
 	if from < 0 {
 		return
@@ -83,7 +91,7 @@ func (r *reader) syntax(s syntaxFault) {
 	name, val, hasValue := strings.Cut(line, "=")
 	name, val = strings.TrimSpace(name), strings.TrimSpace(val)
 	r.excused[name] = true
-	if keyLike.MatchString(name) {
+	if mayBeSecret(name) {
 		name = hidden
 	}
 	secret := secretLine.MatchString(name)
@@ -142,9 +150,9 @@ func kindOf(key string) kind {
 	return kindOther
 }
 
-// safeQuote is a value as it should be written, unless it may be a key.
+// safeQuote is a value as it should be written, unless it may hold a secret.
 func safeQuote(v string) string {
-	if keyLike.MatchString(v) {
+	if mayBeSecret(v) {
 		return `"…"`
 	}
 	return quote(v)
@@ -242,7 +250,7 @@ func (r *reader) wrongType(e *entry, k keySpec) {
 	switch k.kind {
 	case kindString:
 		f := r.wrong(e.val.span, "wrong-type", "%s takes text in quotes, and this is %s", e.key, got)
-		if e.val.kind == kindInteger && e.key == "name" && !keyLike.MatchString(raw) {
+		if e.val.kind == kindInteger && e.key == "name" && !mayBeSecret(raw) {
 			f.Do("write %s = %s", e.key, quote(raw)) // a device may be called 7
 		} else {
 			f.Do("write it like %s = %s", e.key, k.example)
@@ -259,7 +267,7 @@ func (r *reader) wrongType(e *entry, k keySpec) {
 		doBool(f, e.key, strings.Trim(raw, `"'`))
 	case kindStrings:
 		f := r.wrong(e.val.span, "wrong-type", "%s takes a list of texts, and this is %s", e.key, got)
-		if e.val.kind == kindString && !keyLike.MatchString(e.val.text) && len(e.val.text) < 60 {
+		if e.val.kind == kindString && !mayBeSecret(e.val.text) && len(e.val.text) < 60 {
 			f.Do("write %s = [%s]", e.key, quote(e.val.text))
 		} else {
 			f.Do("write it like %s = %s", e.key, k.example)

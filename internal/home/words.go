@@ -26,7 +26,7 @@ func wrongNetwork(v string, err error) *fault.Fault {
 	if errors.As(err, &bits) {
 		return usage("host-bits", "%s is a host, not a network", bits.Given).From(err).Do("write %s", bits.Want)
 	}
-	f := usage("bad-network", "%s is not a network", show(v)).From(err)
+	f := usage("bad-network", "%s is not a network", show(v)) // without err as its cause: that one repeats the text
 	var form *subnet.FormatError
 	if !errors.As(err, &form) {
 		return f.Do("write it like 192.168.1.0/24")
@@ -453,7 +453,7 @@ func wrongPeerName(v string) *fault.Fault {
 		return usage("bad-name", "%s is longer than 32 characters", show(v)).Do("write a short name such as \"phone\"")
 	}
 	f := usage("bad-name", "%s is not a name for a peer", show(v)).Because("names have the letters a to z, digits, _ and -")
-	if want := tidyName(v); want != "" && !keyLike.MatchString(v) {
+	if want := tidyName(v); want != "" && !mayBeSecret(v) {
 		return f.Do("write %s", quote(want))
 	}
 	return f.Do("write a short name such as \"phone\"")
