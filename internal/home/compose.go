@@ -14,20 +14,7 @@ func Compose(h Home) []byte {
 # what would have to change on the home router. Nothing here is secret.
 # Change what you like and run "heimweg apply". Lines that begin with # are comments.`)
 
-	c.section("[router]", "the home router: the OpenWrt box that lets your devices come home")
-	c.str("address", h.Router.Address, "where it is, seen from this computer")
-	if h.Router.User != DefaultUser {
-		c.str("user", h.Router.User, "who logs in")
-	}
-	c.optional(h.Router.Jump, "jump", "pi@192.168.178.20", "a computer to go through, if this one cannot reach it")
-	if len(h.Router.Packages) > 0 {
-		c.list("packages", h.Router.Packages, "programs that you like to have there")
-	} else {
-		c.sample("packages", `["nano", "mc"]`, "programs that you like to have there")
-	}
-	if h.Router.Input != "" {
-		c.str("input", h.Router.Input, "what its firewall does with networks that nobody assigned")
-	}
+	c.router(h.Router)
 
 	c.section("[uplink]", "how the home router gets to the internet")
 	c.str("kind", h.Uplink.Kind.String(), map[Kind]string{
@@ -81,6 +68,23 @@ func first(list []string, or string) string {
 }
 
 type composer struct{ b strings.Builder }
+
+func (c *composer) router(r Router) {
+	c.section("[router]", "the home router: the OpenWrt box that lets your devices come home")
+	c.str("address", r.Address, "where it is, seen from this computer")
+	if r.User != DefaultUser {
+		c.str("user", r.User, "who logs in")
+	}
+	c.optional(r.Jump, "jump", "pi@192.168.178.20", "a computer to go through, if this one cannot reach it")
+	if len(r.Packages) > 0 {
+		c.list("packages", r.Packages, "programs that you like to have there")
+	} else {
+		c.sample("packages", `["nano", "mc"]`, "programs that you like to have there")
+	}
+	if r.Input != "" {
+		c.str("input", r.Input, "what its firewall does with networks that nobody assigned")
+	}
+}
 
 func (c *composer) tunnel(t Tunnel) {
 	c.section("[tunnel]", "the WireGuard network that your devices are in while they are away")
