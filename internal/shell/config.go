@@ -36,7 +36,7 @@ type where struct {
 
 // resolve fills a Target from ~/.ssh/config. What the Target says wins.
 // Respected: HostName, User, Port, HostKeyAlias, IdentityFile, IdentityAgent,
-// IdentitiesOnly, ProxyJump. Not respected: Match blocks with conditions,
+// IdentitiesOnly, ProxyJump. Not respected: Match blocks with conditions other than host,
 // ProxyCommand, and /etc/ssh/ssh_config.
 func resolve(t Target, o Options) (where, error) {
 	host, port, err := split(t.Addr)
@@ -157,11 +157,44 @@ func (o Options) readConfig(home string) (config, error) {
 	if err != nil {
 		return config{}, &ConfigError{path, err}
 	}
-	c, err := ssh_config.DecodeBytes(b)
+	c, err := ssh_config.DecodeBytes(withoutConditions(b))
 	if err != nil {
 		return config{}, &ConfigError{path, err}
 	}
 	return config{path, c}, nil
+}
+
+// withoutConditions leaves out the Match blocks whose conditions this program
+// does not judge (exec, user, final, …): the library refuses the whole file for
+// one of them, or takes the conditions for names of hosts. Match all and Match
+// host are plain Host blocks. Lines keep their numbers.
+func withoutConditions(text []byte) []byte {
+	lines := strings.Split(string(text), "\n")
+	skip := false
+	for i, l := range lines {
+		f := strings.FieldsFunc(l, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' || r == '=' })
+		if len(f) == 0 {
+			continue
+		}
+		switch strings.ToLower(f[0]) {
+		case "host":
+			skip = false
+		case "match":
+			skip = false
+			switch {
+			case len(f) == 2 && strings.EqualFold(f[1], "all"):
+				lines[i] = "Host *"
+			case len(f) == 3 && (strings.EqualFold(f[1], "host") || strings.EqualFold(f[1], "originalhost")):
+				lines[i] = "Host " + strings.ReplaceAll(f[2], ",", " ")
+			default:
+				skip = true
+			}
+		}
+		if skip {
+			lines[i] = ""
+		}
+	}
+	return []byte(strings.Join(lines, "\n"))
 }
 
 func (c config) get(alias, key string) string {
