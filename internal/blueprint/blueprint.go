@@ -107,8 +107,10 @@ type Package struct {
 // Mapping is the port mapping that the ISP router needs: External on its public
 // side to Internal on the home router.
 type Mapping struct {
-	Proto              string // "udp"
-	External, Internal uint16
+	Proto    string     `json:"proto"` // "udp"
+	External uint16     `json:"external"`
+	Internal uint16     `json:"internal"`
+	To       netip.Addr `json:"to"` // the home router as the ISP router sees it; invalid when not known
 }
 
 // LivePeer is what WireGuard itself should know about one peer.
@@ -133,6 +135,7 @@ type LAN struct {
 	Interface string
 	Zone      string
 	Address   netip.Prefix // the router's, with the network's mask; invalid when not known
+	Was       netip.Prefix // the same before, when the LAN moves; else invalid
 }
 
 // Access is how the person who runs heimweg gets in.

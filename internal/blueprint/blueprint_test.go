@@ -277,7 +277,11 @@ func TestMapping(t *testing.T) {
 	h := household()
 	h.Tunnel.EndpointPort = 443
 	w, _ := Draw(h, site("24.10.8"))
-	if w.Mapping == nil || *w.Mapping != (Mapping{"udp", 443, 51820}) {
+	if w.Mapping == nil || *w.Mapping != (Mapping{"udp", 443, 51820, netip.MustParseAddr("192.168.2.253")}) {
 		t.Errorf("got %+v", w.Mapping)
+	}
+	h.Uplink = home.Uplink{Kind: home.OneArmed}
+	if w, _ = Draw(h, site("24.10.8")); w.Mapping == nil || w.Mapping.To.String() != "192.168.1.1" {
+		t.Errorf("one-armed: %+v", w.Mapping)
 	}
 }

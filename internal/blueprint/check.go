@@ -154,8 +154,9 @@ func (d *drawing) lans() {
 				Because("nothing can be let through to a network without a zone").
 				Do("add %s to a zone on the router (LuCI: Network, Firewall)", l.Interface))
 		}
-		address := d.lanAddress(l)
-		d.want.LANs = append(d.want.LANs, LAN{Interface: l.Interface, Zone: zone, Address: address})
+		lan := LAN{Interface: l.Interface, Zone: zone}
+		lan.Address, lan.Was = d.lanAddress(l)
+		d.want.LANs = append(d.want.LANs, lan)
 	}
 }
 
@@ -173,19 +174,20 @@ func (d *drawing) interfaceList() string {
 	return strings.Join(list, ", ")
 }
 
-// lanAddress is the router's address in a home LAN when all is done.
-func (d *drawing) lanAddress(l home.LAN) netip.Prefix {
+// lanAddress is the router's address in a home LAN when all is done, and the one
+// before if it moves.
+func (d *drawing) lanAddress(l home.LAN) (address, was netip.Prefix) {
 	have := d.site.LANs[l.Interface]
 	for _, p := range have {
 		if subnet.NetworkOf(p) == l.Network {
-			return p
+			return p, was
 		}
 	}
 	if len(have) == 0 {
 		// A LAN that is not static (one-armed boxes often use DHCP): what it has now counts.
 		for _, s := range d.site.Live {
 			if s.Interface == l.Interface && subnet.NetworkOf(s.Prefix) == l.Network {
-				return s.Prefix
+				return s.Prefix, was
 			}
 		}
 	}
@@ -202,11 +204,11 @@ func (d *drawing) lanAddress(l home.LAN) netip.Prefix {
 		d.problem(fault.New("lan-elsewhere", "the router's %s is %s, but home.toml says %s", l.Interface, subnet.NetworkOf(have[0]), l.Network).
 			Do("write network = %q under [[lan]] in home.toml, or renumber = true there to move the LAN", subnet.NetworkOf(have[0])))
 	default:
-		address := l.Network.First().OnInterface()
+		address = l.Network.First().OnInterface()
 		d.renumber(l, have, address)
-		return address
+		return address, have[0]
 	}
-	return netip.Prefix{}
+	return address, was
 }
 
 func (d *drawing) liveAddress(iface string) string {

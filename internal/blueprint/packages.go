@@ -84,7 +84,14 @@ func (d *drawing) mapping() {
 	if d.home.Uplink.Kind == home.Direct {
 		return
 	}
-	d.want.Mapping = &Mapping{Proto: "udp", External: d.home.Tunnel.CallPort(), Internal: d.home.Tunnel.Port}
+	m := &Mapping{Proto: "udp", External: d.home.Tunnel.CallPort(), Internal: d.home.Tunnel.Port}
+	switch {
+	case !d.oneArm():
+		m.To = d.liveWAN().Addr()
+	case len(d.want.LANs) > 0:
+		m.To = d.want.LANs[0].Address.Addr()
+	}
+	d.want.Mapping = m
 }
 
 // remarks says what a person would otherwise find out by trial.

@@ -43,8 +43,8 @@ func Between(want blueprint.Want, snap *router.Snapshot, last router.Written) *P
 		Base:   snap.Fingerprint(),
 		Router: Router{Model: snap.Board.Model, Board: snap.Board.Name, Hostname: snap.Board.Hostname,
 			Release: strings.TrimSpace(r.Distribution + " " + r.Version)},
-		Tunnel: want.Tunnel.Interface,
-		Notes:  slices.Clone(want.Notes),
+		Tunnel: want.Tunnel.Interface, Mapping: want.Mapping,
+		Notes: slices.Clone(want.Notes),
 	}}
 	b.peerOf = make(map[string]*blueprint.LivePeer, len(want.Peers))
 	for i := range want.Peers {
@@ -407,7 +407,9 @@ func (b *builder) adjusts(config string, t *target) {
 			s.Drift, s.Who = true, "heimweg had set it, and somebody set it back on the router"
 		}
 		b.step(s)
-		b.moves(a, s)
+		if a.Cuts {
+			b.moves(a.Section)
+		}
 	}
 }
 

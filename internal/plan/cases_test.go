@@ -482,6 +482,29 @@ func TestAdjustTakesAnOptionOut(t *testing.T) {
 	}
 }
 
+// What others wrote about the old network is theirs to change, but they are told.
+func TestMoveNamesWhatStaysBehind(t *testing.T) {
+	h := gateway(t)
+	h.LANs[0].Renumber = true
+	h.LANs[0].Network = parseNetwork("10.71.4.0/24")
+	s := shipped(t, "24.10")
+	put(t, s, "dhcp", string(s.Config("dhcp").Text())+"config host 'nas'\n\toption ip '192.168.1.10'\n\nconfig host 'far'\n\toption ip '192.168.9.1'\n")
+	put(t, s, "firewall", string(s.Config("firewall").Text())+"config rule 'cams'\n\tlist src_ip '192.168.1.64/26'\n")
+	p, _ := plan.For(h, s, access)
+	var told string
+	for _, n := range p.Notes {
+		if n.Code == "names-old-network" {
+			told = n.Text
+		}
+	}
+	if !strings.Contains(told, "192.168.1.0/24") || !strings.Contains(told, "firewall.cams.src_ip, dhcp.nas.ip") || strings.Contains(told, "far") || strings.Contains(told, "lan.ipaddr") {
+		t.Errorf("told %q", told)
+	}
+	if len(p.Moves) != 1 || p.Moves[0].To.String() != "10.71.4.1" || p.Mapping == nil || p.Mapping.To.String() != "192.168.2.253" {
+		t.Errorf("moves %v, mapping %v", p.Moves, p.Mapping)
+	}
+}
+
 func TestParseIsStrict(t *testing.T) {
 	p, _ := plan.For(gateway(t), shipped(t, "24.10"), access)
 	good, err := json.Marshal(p)

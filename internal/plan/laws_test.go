@@ -122,6 +122,9 @@ func roundTrip(t tb, p *plan.Plan) *plan.Plan {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, data)
 	}
+	if again, err := json.Marshal(saved); err != nil || !bytes.Equal(again, data) {
+		t.Fatalf("saved twice it differs (%v):\n%s", err, cmp.Diff(string(data), string(again)))
+	}
 	if text(saved) != text(p) || !saved.Base.Equal(p.Base) || saved.Router != p.Router {
 		t.Fatalf("the saved plan differs:\n%s", cmp.Diff(text(p), text(saved)))
 	}

@@ -208,19 +208,12 @@ func (b *builder) lanElsewhere() bool {
 	return false
 }
 
-// moves notes the router's old and new address when its LAN moves.
-func (b *builder) moves(a blueprint.Adjust, s Step) {
-	if !a.Cuts || a.Option != "ipaddr" || len(s.Old) == 0 || len(s.Old[0].Values) == 0 {
-		return
-	}
-	text, _, _ := strings.Cut(s.Old[0].Values[0], "/")
-	from, err := netip.ParseAddr(text)
-	if err != nil {
-		return
-	}
+// moves notes the router's old and new address when a LAN moves.
+func (b *builder) moves(iface string) {
 	for _, l := range b.want.LANs {
-		if l.Interface == a.Section && l.Address.IsValid() {
-			b.plan.Moves = append(b.plan.Moves, Move{Interface: l.Interface, From: from, To: l.Address.Addr()})
+		m := Move{Interface: iface, From: l.Was.Addr(), To: l.Address.Addr()}
+		if l.Interface == iface && l.Was.IsValid() && !slices.Contains(b.plan.Moves, m) {
+			b.plan.Moves = append(b.plan.Moves, m)
 		}
 	}
 }

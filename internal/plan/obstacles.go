@@ -131,58 +131,83 @@ func (b *builder) readOnly() {
 // OpenWrt section 5.4), so no other section may claim a key or an address of ours.
 func (b *builder) foreignPeers() {
 	typ := "wireguard_" + b.want.Tunnel.Interface
-	var mine map[netip.Prefix]string
+	var addresses, keys map[string]string // → peer
 	for _, t := range b.final {
 		if t.owned != nil || t.Type != typ {
 			continue
 		}
-		if mine == nil {
-			mine = b.addresses()
+		if addresses == nil {
+			addresses, keys = b.claims()
 		}
-		for _, v := range t.Values("allowed_ips") {
-			for _, word := range strings.Fields(v) {
-				if name, taken := claims(mine, word); taken {
-					b.block(fault.New("peer-address-taken", "the address %s of %s also belongs to a peer that heimweg did not write", word, name).
-						Saw("network.%s", t.Name).
-						Do("give %s another address in home.toml, or remove that section on the router", name))
-				}
+		for _, word := range strings.Fields(strings.Join(t.Values("allowed_ips"), " ")) {
+			if name, taken := addresses[single(word)]; taken {
+				b.block(fault.New("peer-address-taken", "the address %s of %s also belongs to a peer that heimweg did not write", word, name).
+					Saw("network.%s", t.Name).
+					Do("give %s another address in home.toml, or remove that section on the router", name))
 			}
 		}
-		if k, ok := t.Get("public_key"); ok {
-			for i := range b.want.Peers {
-				if p := &b.want.Peers[i]; p.Key.String() == k {
-					b.block(fault.New("peer-key-taken", "the key of %s also stands in a section that heimweg did not write", p.Name).
-						Saw("network.%s", t.Name).
-						Do("remove that section on the router: uci delete network.%s", t.Name))
-				}
-			}
+		k, _ := t.Get("public_key")
+		if name, taken := keys[k]; taken {
+			b.block(fault.New("peer-key-taken", "the key of %s also stands in a section that heimweg did not write", name).
+				Saw("network.%s", t.Name).
+				Do("remove that section on the router: uci delete network.%s", t.Name))
 		}
 	}
 }
 
-func (b *builder) addresses() map[netip.Prefix]string {
-	out := make(map[netip.Prefix]string, 2*len(b.want.Peers))
+// claims gives what our peers have for themselves.
+func (b *builder) claims() (addresses, keys map[string]string) {
+	addresses, keys = map[string]string{}, map[string]string{}
 	for i := range b.want.Peers {
-		for _, a := range b.want.Peers[i].AllowedIPs {
-			out[a] = b.want.Peers[i].Name
+		p := &b.want.Peers[i]
+		keys[p.Key.String()] = p.Name
+		for _, a := range p.AllowedIPs {
+			addresses[a.String()] = p.Name
+		}
+	}
+	return addresses, keys
+}
+
+// single is an allowed-ips text in the form of one address with its mask. A
+// wider network is no conflict: WireGuard takes the most specific.
+func single(text string) string {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()).String()
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return text
+	}
+	return p.Masked().String()
+}
+
+// named lists options of others that name an address in a network: reservations,
+// port forwards. They stay as they are when the network moves away.
+func (b *builder) named(old netip.Prefix, except string) []string {
+	var out []string
+	for _, c := range router.Touched() {
+		for _, s := range b.snap.Config(c).Sections() {
+			if router.Ours(c, s, b.last) || c == "network" && s.Name == except {
+				continue
+			}
+			for _, o := range s.Options {
+				if slices.ContainsFunc(o.Values, func(v uci.Value) bool { return inside(v, old) }) {
+					out = append(out, c+"."+s.Name+"."+o.Name)
+				}
+			}
 		}
 	}
 	return out
 }
 
-// claims reports whether an allowed-ips text covers exactly an address of ours.
-// A wider network is no conflict: WireGuard takes the most specific.
-func claims(mine map[netip.Prefix]string, text string) (string, bool) {
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			return "", false
-		}
-		p = netip.PrefixFrom(a, a.BitLen())
+func inside(v uci.Value, old netip.Prefix) bool {
+	if v.IsSecret() {
+		return false
 	}
-	name, ok := mine[p.Masked()]
-	return name, ok
+	return slices.ContainsFunc(strings.FieldsFunc(v.String(), func(r rune) bool { return strings.ContainsRune(" ,/!", r) }), func(w string) bool {
+		a, err := netip.ParseAddr(w)
+		return err == nil && old.Contains(a)
+	})
 }
 
 // remarks says what does not block.
@@ -203,6 +228,14 @@ func (b *builder) remarks() {
 	}
 	for _, m := range b.plan.Moves {
 		b.note("moves", fmt.Sprintf("the router moves from %s to %s; this computer gets a new address too", m.From, m.To), "")
+		for _, l := range b.want.LANs {
+			if l.Interface != m.Interface {
+				continue
+			}
+			if names := b.named(l.Was.Masked(), l.Interface); len(names) > 0 {
+				b.note("names-old-network", "these settings of yours name addresses in "+l.Was.Masked().String()+" and stay as they are: "+strings.Join(names, ", "), "change them on the router when the move is done")
+			}
+		}
 	}
 }
 

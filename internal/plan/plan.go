@@ -149,12 +149,14 @@ type Move struct {
 // A Plan is all that has to be done, in order. With reasons in Blocked it is to
 // be shown, not carried out.
 type Plan struct {
-	Format  int                `json:"format"`
-	Base    router.Fingerprint `json:"base"`
-	Router  Router             `json:"router"`
-	Tunnel  string             `json:"tunnel"` // the tunnel's interface
-	Steps   []Step             `json:"steps"`
-	Moves   []Move             `json:"moves,omitempty"`
+	Format int                `json:"format"`
+	Base   router.Fingerprint `json:"base"`
+	Router Router             `json:"router"`
+	Tunnel string             `json:"tunnel"` // the tunnel's interface
+	Steps  []Step             `json:"steps"`
+	Moves  []Move             `json:"moves,omitempty"`
+	// Mapping is what the ISP router has to let through. No step does it.
+	Mapping *blueprint.Mapping `json:"mapping,omitempty"`
 	Blocked []*fault.Fault     `json:"blocked,omitempty"`
 	Notes   []blueprint.Note   `json:"notes,omitempty"`
 }
