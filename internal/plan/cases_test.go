@@ -315,6 +315,68 @@ func TestPeerLife(t *testing.T) {
 	}
 }
 
+// From 25.12 on live addresses are put right without cutting anybody off.
+func TestLiveAddresses(t *testing.T) {
+	for release, how := range map[string]plan.How{"24.10": plan.TunnelUp, "25.12": plan.TunnelRenew} {
+		h := gateway(t)
+		s := settled(t, h, release)
+		arrange(t, s, "wg0 10.86.20.1/32")
+		p, _ := plan.For(h, s, access)
+		wantSteps(t, p, "activate "+string(how), "activate firewall-reload")
+		tunnel := *s.Tunnels["wg0"]
+		tunnel.ListenPort++
+		s.Tunnels["wg0"] = &tunnel
+		p, _ = plan.For(h, s, access)
+		wantSteps(t, p, "activate tunnel-up", "activate firewall-reload")
+	}
+}
+
+// A key that somebody changed on the router stays, live peers follow it, and it
+// is said.
+func TestChangedKeyIsKeptAndSaid(t *testing.T) {
+	h := gateway(t)
+	s := settled(t, h, "24.10")
+	other := edit(t, s, "network", testPreshared(0).Reveal(), testPreshared(33).Reveal())
+	p, _ := plan.For(h, other, access)
+	wantSteps(t, p, "peer-change "+h.Peers[0].PublicKey.String(), "record")
+	if !p.Steps[1].Drift || !strings.Contains(p.Steps[1].Who, "hw_peer_phone") {
+		t.Errorf("%s", text(p))
+	}
+	mustEmpty(t, h, settle(t, other, p, plan.Secrets{}))
+}
+
+// Packages and access come before the guarded window, live peers and the record
+// after it; writing comes before activating, the network before the firewall.
+func TestOrder(t *testing.T) {
+	h := gateway(t)
+	h.LANs[0].Renumber, h.LANs[0].Network = true, parseNetwork("10.71.4.0/24")
+	p, _ := plan.For(h, shipped(t, "25.12"), access)
+	rank := func(s plan.Step) int {
+		switch s.Do {
+		case plan.Authorize, plan.SetPassword:
+			return 0
+		case plan.Install:
+			return 1
+		case plan.Create, plan.Change, plan.Adjust, plan.Remove:
+			return 2 + slices.Index(router.Touched(), s.Config)
+		case plan.Activate:
+			return 10 + slices.Index([]plan.How{plan.NetworkRestart, plan.FirewallReload, plan.DnsmasqReload, plan.OdhcpdReload}, s.How)
+		}
+		return 20
+	}
+	if !slices.IsSortedFunc(p.Steps, func(a, b plan.Step) int { return rank(a) - rank(b) }) {
+		t.Errorf("out of order:\n%s", text(p))
+	}
+	for _, s := range p.Guarded() {
+		if r := rank(s); r < 2 || r >= 20 {
+			t.Errorf("%s belongs outside the window", s.ID)
+		}
+	}
+	if n := len(p.Guarded()); n < 10 {
+		t.Errorf("only %d steps in the window", n)
+	}
+}
+
 func with(h home.Home, i int, change func(*home.Peer)) home.Home {
 	h.Peers = slices.Clone(h.Peers)
 	change(&h.Peers[i])

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -126,7 +127,45 @@ func settle(t tb, before *router.Snapshot, p *plan.Plan, secrets plan.Secrets) *
 	after.Written = p.Written(after.Configs, before.Written)
 	after.Handlers = []string{"dhcp", "dhcpv6", "pppoe", "static", "wireguard"}
 	enliven(t, &after)
+	if !slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Do == plan.Activate && s.Config == "network" }) {
+		synced(t, before, &after, p)
+	}
 	return &after
+}
+
+// synced: where nothing is set up anew, the live tunnel with the plan's live
+// changes carried out is the one that the files describe.
+func synced(t tb, before, after *router.Snapshot, p *plan.Plan) {
+	t.Helper()
+	syncs, err := p.Sync(after.Configs)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	live := map[key.Public]router.Peer{}
+	if tunnel := before.Tunnels[p.Tunnel]; tunnel != nil {
+		for _, x := range tunnel.Peers {
+			live[x.PublicKey] = x
+		}
+	}
+	for _, y := range syncs {
+		_, there := live[y.Key]
+		if there != (y.Do != plan.PeerAdd) {
+			t.Errorf("%s of %s, and live before: %v", y.Do, y.Peer, there)
+		}
+		delete(live, y.Key)
+		if y.Do != plan.PeerRemove {
+			live[y.Key] = router.Peer{PublicKey: y.Key, Preshared: router.Digest(y.Preshared.Reveal()), AllowedIPs: y.AllowedIPs}
+		}
+	}
+	want := after.Tunnels[p.Tunnel].Peers
+	if len(want) != len(live) {
+		t.Errorf("%d peers are live, the files have %d", len(live), len(want))
+	}
+	for _, x := range want {
+		if y := live[x.PublicKey]; y.Preshared != x.Preshared || !slices.Equal(y.AllowedIPs, x.AllowedIPs) {
+			t.Errorf("live %+v, in the files %+v", y, x)
+		}
+	}
 }
 
 // enliven brings the live state in line with the configuration files. It reads
