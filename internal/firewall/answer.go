@@ -26,10 +26,10 @@ func (w *walk) answer(with Answer, stray bool) *Packet {
 			a.Proto = ICMPv6
 		}
 	}
-	if stray && !w.mayAnswer(a) {
-		return nil
+	if !stray {
+		return &a
 	}
-	return &a
+	return w.sendAnswer(a)
 }
 
 // icmp gives type and code of an answer.
@@ -75,8 +75,9 @@ func (w *walk) speaker() netip.Addr {
 	return w.came.Dst
 }
 
-// mayAnswer sends a stray answer through the output chain.
-func (w *walk) mayAnswer(a Packet) bool {
+// sendAnswer sends an answer that nothing vouches for through the output chain;
+// nil when it dies there.
+func (w *walk) sendAnswer(a Packet) *Packet {
 	out := w.in
 	if w.route != nil {
 		dev, local := w.route(a.Dst)
@@ -84,15 +85,20 @@ func (w *walk) mayAnswer(a Packet) bool {
 			dev = "lo"
 		}
 		if dev == "" {
-			return false
+			return nil
 		}
 		out = dev
 	}
 	if w.in == "" {
 		out = "lo" // told to a program on the router itself
 	}
-	sub := walk{r: w.r, now: w.now, p: a, out: out, family: w.family, state: Invalid}
+	sub := walk{r: w.r, t: w.t, now: w.now, p: a, out: out, family: w.family}
+	sub.state, sub.flow, sub.reply = w.t.see(&sub.p, w.now)
+	sub.rewriteDst()
 	v := sub.view()
-	do, _ := sub.run(w.r.hooks.output, &v, 0)
-	return do == doAccept
+	if do, _ := sub.run(w.r.hooks.output, &v, 0); do != doAccept {
+		return nil
+	}
+	sub.rewriteSrc()
+	return &sub.p
 }
