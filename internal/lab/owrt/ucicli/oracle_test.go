@@ -157,8 +157,8 @@ type gen struct {
 func (g *gen) pick(of ...string) string { return of[g.r.IntN(len(of))] }
 
 func (g *gen) section() string {
-	return g.pick("lan", "wan", "wg0", "@peer[0]", "@peer[-1]", "@rule[1]", "@[2]", "@rule[9]", "@peer[]", "@peer[+1]", "cfg0392bd", "cfg04eb5f",
-		"cfg05eb5f", "new1", "a-b", "@rule", "@rule[x]", "", "@peer[-9]", "@peer[0", "peer[0]", "p1")
+	return g.pick("lan", "wan", "wg0", "@peer[0]", "@peer[-1]", "@rule[1]", "@[2]", "@rule[9]", "@peer[]", "@peer[+1]", "cfg0392bd", "cfg043511",
+		"cfg053511", "new1", "a-b", "@rule", "@rule[x]", "", "@peer[-9]", "@peer[0", "peer[0]", "p1")
 }
 
 func (g *gen) option() string {
