@@ -79,7 +79,7 @@ func anyRouter(t *rapid.T) *router.Snapshot {
 		text := string(s.Config(c).Text())
 		for range rapid.IntRange(0, 3).Draw(t, c+" additions") {
 			extra := rapid.SampledFrom([]string{
-				"# by hand\nconfig rule\n\toption name 'mine'\n\toption src lan\n\toption proto 'tcp udp'\n",
+				"# by hand\nconfig rule\n\toption name 'mine'\n\toption src lan\n\toption proto 'tcp udp'\n\toption target 'ACCEPT'\n",
 				"\nconfig route 'to_cellar'\n\toption interface 'lan' # why\n\toption target \"10.9.0.0\"'/16'\n",
 				"config host\n\tlist mac '00:00:5e:00:53:01'\n\toption ip '192.168.1.40'\n\n",
 				"config wireguard_wg1\n\toption public_key 'KpT3C4Ov0ql3AkZIGenlHNv3ZyHpxsmha8GD0yIa+wo='\n\tlist allowed_ips '10.99.0.2/32'\n",
