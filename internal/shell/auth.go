@@ -140,17 +140,15 @@ func (l *login) skip(why string) {
 	}
 }
 
-// refused reports whether the router said no to something, so that an end of the
-// connection is about the login.
-func (l *login) refused() bool { return l.started }
-
-func (l *login) failed(addr, user string, err error) error {
+// failed is the login's end. cut is why the connection broke, if it did: servers
+// hang up after too many tries.
+func (l *login) failed(addr, user string, cut error) error {
 	e := &AuthError{Addr: addr, User: user, Tried: l.tried, Offered: l.offered, Skipped: l.skipped, Cause: l.cause}
 	if e.Cause == nil && l.ctx.Err() != nil {
 		e.Cause = context.Cause(l.ctx)
 	}
-	if e.Cause == nil && errors.Is(err, io.EOF) {
-		e.Cause = io.EOF // closed after too many tries
+	if e.Cause == nil {
+		e.Cause = cut
 	}
 	return e
 }

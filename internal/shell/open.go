@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -46,7 +47,17 @@ func open(ctx context.Context, t Target, o Options, depth int) (*Conn, error) {
 		}
 		dial = parent.Dial
 	}
+	stop := func() bool { return true }
+	if parent != nil {
+		// Closing a channel of a dead jump host waits for its answer; only
+		// closing the jump host's own connection ends that.
+		stop = context.AfterFunc(ctx, func() { parent.Close() })
+	}
 	c, err := connect(ctx, dial, w, j, o)
+	if !stop() && err == nil {
+		c.raw.Close()
+		err = &UnreachableError{Addr: w.addr, Stage: StageHandshake, Cause: context.Cause(ctx)}
+	}
 	if err != nil {
 		if parent != nil {
 			parent.Close()
@@ -136,7 +147,7 @@ func once(ctx context.Context, dial Dial, w where, j *judge, o Options, l *login
 		return nil, &UnreachableError{Addr: w.addr, Stage: StageConnect, Cause: err}
 	}
 	raw := &wire{Conn: n}
-	stop := context.AfterFunc(ctx, func() { n.Close() })
+	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	c := &Conn{
 		raw: raw, addr: w.addr, user: w.user, echo: o.Echo,
 		patience: o.Patience, limit: o.MaxOutput, gone: make(chan struct{}),
@@ -187,12 +198,14 @@ func (c *Conn) why(ctx context.Context, err, refused error, l *login) error {
 	switch said := c.raw.greeting(); {
 	case refused != nil:
 		return refused
-	case ctx.Err() != nil && !l.refused():
+	case ctx.Err() != nil && !l.started:
 		return &UnreachableError{Addr: c.addr, Stage: StageHandshake, Cause: context.Cause(ctx)}
 	case errors.Is(err, errMoreKeys):
 		return errMoreKeys
 	case l.started:
-		return l.failed(c.addr, c.user, err)
+		// x/crypto forgets that the connection broke and says that no method
+		// was left, so the wire is asked.
+		return l.failed(c.addr, c.user, c.raw.cutBy())
 	case said == "":
 		return &UnreachableError{Addr: c.addr, Stage: StageHandshake, Cause: err}
 	case !strings.HasPrefix(said, "SSH-") && !strings.Contains(said, "\nSSH-"):
@@ -237,13 +250,20 @@ func NoneRefused(ctx context.Context, t Target, o Options) (refused bool, method
 // A wire remembers when it last heard something and how the other end greeted.
 type wire struct {
 	net.Conn
+	ended atomic.Bool // by us
 	mu    sync.Mutex
 	last  time.Time
 	first []byte // at most 255 bytes
+	cut   error  // why reading ended, when it was not we who ended it
 }
 
 func (w *wire) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
+	if err != nil && !w.ended.Load() {
+		w.mu.Lock()
+		w.cut = err
+		w.mu.Unlock()
+	}
 	if n > 0 {
 		w.mu.Lock()
 		w.last = time.Now()
@@ -255,6 +275,22 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write pretends that all is well when the other end closed before it was heard
+// at all: what it said first may still be there to read, and says why.
+func (w *wire) Write(p []byte) (int, error) {
+	n, err := w.Conn.Write(p)
+	if err != nil && !w.ended.Load() && w.greeting() == "" {
+		return len(p), nil
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (w *wire) Close() error {
+	w.ended.Store(true)
+	return w.Conn.Close()
+}
+
 // heard is when something last arrived, or since if that was before.
 func (w *wire) heard(since time.Time) time.Time {
 	w.mu.Lock()
@@ -263,6 +299,12 @@ func (w *wire) heard(since time.Time) time.Time {
 		return w.last
 	}
 	return since
+}
+
+func (w *wire) cutBy() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cut
 }
 
 func (w *wire) greeting() string {

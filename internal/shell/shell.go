@@ -166,13 +166,13 @@ func (c *Conn) Gone() <-chan struct{} { return c.gone }
 // are given up.
 func (c *Conn) Close() error {
 	c.once.Do(func() {
-		// The transport below is closed first: ssh.Client.Close may want to
-		// write, and a write to a dead peer blocks.
-		c.raw.Close()
-		c.client.Close()
+		// What is below is closed first, down to the socket: closing an SSH
+		// channel or client may want to write, and a write to a dead peer blocks.
 		if c.parent != nil {
 			c.parent.Close()
 		}
+		c.raw.Close()
+		c.client.Close()
 	})
 	<-c.gone
 	return nil

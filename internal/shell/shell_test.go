@@ -516,6 +516,55 @@ func TestThroughJumpHosts(t *testing.T) {
 	}
 }
 
+func TestAJumpHostThatFallsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		jump, inner := newBox(t), newBox(t)
+		silence := func() {
+			e := jump.last()
+			for _, p := range []*pipe{e.in, e.out} {
+				p.mu.Lock()
+				p.stuck = true
+				p.mu.Unlock()
+			}
+		}
+		jump.forward = func(string) (net.Conn, error) { silence(); return inner.dial(t.Context(), "tcp", "x") }
+		to := Target{Addr: "192.168.1.1", Jump: "jump.example.net"}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var u *UnreachableError
+		if _, err := Open(ctx, to, jump.options()); !errors.As(err, &u) || !u.Timeout() {
+			t.Errorf("before the connection: %v", err)
+		}
+		// In the middle of the handshake with the router behind it.
+		jump.forward = func(string) (net.Conn, error) { return inner.dial(t.Context(), "tcp", "x") }
+		inner.before = func(int, net.Conn) bool { silence(); return false }
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := Open(ctx, to, jump.options()); !errors.As(err, &u) || !u.Timeout() {
+			t.Errorf("in the handshake: %v", err)
+		}
+		// While a script runs.
+		inner.before = nil
+		c := mustOpen(t, to, jump.options())
+		inner.run = func(string, io.Reader, io.Writer, io.Writer) int { silence(); return 0 }
+		var lost *LostError
+		if _, err := c.Run(t.Context(), Script{Text: "true"}); !errors.As(err, &lost) || !errors.Is(err, ErrSilent) {
+			t.Errorf("in a script: %v", err)
+		}
+	})
+}
+
+func TestACutWhileThePasswordIsTried(t *testing.T) {
+	b := newBox(t)
+	b.none, b.password = false, "x"
+	o := b.options()
+	o.Auth.Password = func(context.Context) (string, error) { b.last().Close(); return "canary", nil }
+	var a *AuthError
+	if _, err := Open(t.Context(), router, o); !errors.As(err, &a) || a.Cause == nil || strings.Contains(err.Error(), "canary") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestTheAgent(t *testing.T) {
 	held, want := loginKey(t), loginKey(t)
 	ring := agent.NewKeyring()
@@ -585,7 +634,7 @@ func TestNothingSecretIsSaid(t *testing.T) {
 	}
 	k := loginKey(t)
 	seed := string(k.Reveal()[80:120])
-	for _, v := range []any{r, &r, secret, &secret, k, &k, struct{ r Result }{r}, struct{ k LoginKey }{k}} {
+	for _, v := range []any{r, &r, secret, &secret, k, &k, struct{ R Result }{r}, struct{ k LoginKey }{k}} {
 		var out strings.Builder
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 			fmt.Fprintf(&out, verb+"\n", v)
@@ -595,9 +644,6 @@ func TestNothingSecretIsSaid(t *testing.T) {
 		}
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
 		hex := fmt.Sprintf("%x", "canary")
-		if _, nested := v.(struct{ r Result }); nested {
-			continue // unexported fields are printed raw; nobody holds a Result so (next test looks)
-		}
 		for _, form := range []string{"canary", hex, strings.ToUpper(hex), "99 97 110 97 114 121", seed} {
 			if strings.Contains(out.String(), form) {
 				t.Errorf("%T prints %q", v, form)
@@ -627,4 +673,19 @@ func BenchmarkRun(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func FuzzConfigFiles(f *testing.F) {
+	f.Add(sshConfig)
+	f.Add("Match all\nPort 1\nmatch host=a,b\nUser x\nMatch exec x\nUser y\nHost z")
+	f.Fuzz(func(t *testing.T, text string) {
+		got := string(withoutConditions([]byte(text)))
+		if strings.Count(got, "\n") != strings.Count(text, "\n") {
+			t.Error("lines moved")
+		}
+		if again := string(withoutConditions([]byte(got))); again != got {
+			t.Errorf("not settled: %q", again)
+		}
+		parseLine(text)
+	})
 }
