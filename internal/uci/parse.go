@@ -192,8 +192,8 @@ func (sec *section) option(name, value string) {
 	if value == "" {
 		return
 	}
-	o := Option{Name: name, Values: []Value{valueOf(name, value)}}
-	sec.Options = withOption(sec.Options, o)
+	sec.room()
+	sec.Options = withOption(sec.Options, Option{Name: name, Values: []Value{valueOf(name, value)}})
 }
 
 // list: items add up, empty ones included; an option of that name becomes the
@@ -206,5 +206,15 @@ func (sec *section) list(name, value string) {
 			return
 		}
 	}
+	sec.room()
 	sec.Options = append(sec.Options, Option{Name: name, List: true, Values: []Value{valueOf(name, value)}})
+}
+
+// room makes place for the options of a usual section at once.
+func (sec *section) room() {
+	const usual = 6
+	if sec.Options == nil {
+		sec.Options = make([]Option, 0, usual)
+		sec.lines = append(make([]*line, 0, usual+2), sec.lines...)
+	}
 }

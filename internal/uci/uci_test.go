@@ -152,6 +152,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"statements on one line", "config a b ; option x 1\n", func(d *Document) error { return d.Put(NewSection("a", "c")) }, as(new(*ReadOnlyError))},
 		{"a rest that is lost", "config a b; option x 1\n", func(d *Document) error { return d.SetOption("b", Opt("x", "1")) }, as(new(*ReadOnlyError))},
+		{"a semicolon with nothing behind it", "config a b ;# c\n", func(d *Document) error { return d.Put(NewSection("a", "c")) }, as(new(*ReadOnlyError))},
 		{"a backslash at the end", "config a b\n\toption x 1\\", func(d *Document) error { return d.Put(NewSection("a", "c")) }, as(new(*ReadOnlyError))},
 		{"no such section", "config a b\n", func(d *Document) error { return d.Delete("c") }, as(new(*NotFoundError))},
 		{"no such section to set in", "", func(d *Document) error { return d.SetOption("c", Opt("x", "1")) }, as(new(*NotFoundError))},

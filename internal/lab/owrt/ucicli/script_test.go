@@ -340,6 +340,35 @@ func TestLostUpdate(t *testing.T) {
 	}
 }
 
+// The new file is written beside the one it replaces, on flash or in RAM.
+func TestNewFileIsBesideTheOld(t *testing.T) {
+	for _, dir := range []string{ConfDir, Conf2Dir} {
+		m := newMemFS()
+		m.MkdirAll(dir, 0o755)
+		m.WriteFile(dir+"/t", []byte("config interface 'lan'\n"), 0o600)
+		m.WriteFile(ConfDir+"/t", []byte("config interface 'lan'\n"), 0o600)
+		r := &renames{memFS: m}
+		for _, args := range [][]string{{"set", "t.lan.a=1"}, {"commit", "t"}} {
+			if exit := Run(r, router.Line2512, args, nil, os.Stdout, os.Stderr); exit != 0 {
+				t.Fatalf("%q: exit %d", args, exit)
+			}
+		}
+		if want := []string{dir + "/.t.uci-000000 " + dir + "/t"}; !slices.Equal(r.seen, want) {
+			t.Errorf("renamed %q, want %q", r.seen, want)
+		}
+	}
+}
+
+type renames struct {
+	*memFS
+	seen []string
+}
+
+func (r *renames) Rename(from, to string) error {
+	r.seen = append(r.seen, from+" "+to)
+	return r.memFS.Rename(from, to)
+}
+
 // beforeRename lets something else happen before a rename.
 type beforeRename struct {
 	*memFS
