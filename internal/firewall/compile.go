@@ -211,7 +211,7 @@ func (c *compiler) readZone(s uci.Section) {
 	z.allowInvalid = o.flag("masq_allow_invalid", false)
 	masqSrc := values(o, "masq_src", "", c.parseNetwork)
 	masqDst := values(o, "masq_dest", "", c.parseNetwork)
-	if c.line.AtLeast(router.Line2203) { // fw3 does not know it
+	if !c.fw3() {
 		z.masq6 = o.flag("masq6", false)
 	}
 	for _, k := range []string{"extra", "extra_src", "extra_dest"} {
@@ -250,6 +250,9 @@ func (c *compiler) zoneName(o *options) string {
 	if !o.bad && !ok {
 		o.fail("option 'name' is mandatory but not set")
 		return ""
+	}
+	if c.fw3() && len(name) > 11 {
+		o.fail("must not have a name longer than 11 characters")
 	}
 	if identifier.MatchString(name) || o.bad {
 		return name
@@ -451,6 +454,9 @@ const nameLimit = 121
 
 // checkName notes names that break the load.
 func (c *compiler) checkName(s uci.Section, name string) {
+	if c.fw3() {
+		return
+	}
 	if len(name) > nameLimit {
 		c.refuse(s, "has too long a name, the ruleset cannot be loaded")
 	}

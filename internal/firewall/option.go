@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/uci"
 )
 
@@ -59,13 +60,20 @@ func last(s uci.Section, option string) string {
 
 // warn notes something about a section in fw4's words.
 func (c *compiler) warn(s uci.Section, format string, args ...any) *Warning {
-	id := c.label(s)
-	if n, ok := s.Get("name"); ok && n != "" {
-		id += " (" + n + ")"
+	id, mark := c.label(s), "[!] "
+	name, named := s.Get("name")
+	switch {
+	case c.fw3() && !s.Anonymous:
+		id, mark = "'"+id+"'", "Warning: "
+	case named && name != "":
+		id += " (" + name + ")"
+	}
+	if c.fw3() {
+		mark = "Warning: "
 	}
 	c.warnings = append(c.warnings, Warning{
 		Section: s.Name,
-		Text:    "[!] Section " + id + " " + fmt.Sprintf(format, args...),
+		Text:    mark + "Section " + id + " " + fmt.Sprintf(format, args...),
 	})
 	return &c.warnings[len(c.warnings)-1]
 }
@@ -75,8 +83,18 @@ func (c *compiler) skip(s uci.Section, format string, args ...any) {
 	c.warn(s, format, args...).Skipped = true
 }
 
+// fw3 reports whether it is the older firewall, of 21.02. Its differences are
+// read from its source (firewall3), not observed: it knows NAT for IPv4 only,
+// loads its rules one by one (a bad one breaks nothing else), and has other
+// defaults and limits here and there.
+func (c *compiler) fw3() bool { return c.line.Before(router.Line2203) }
+
 // refuse notes that nft will not load the ruleset because of this section.
 func (c *compiler) refuse(s uci.Section, format string, args ...any) {
+	if c.fw3() {
+		c.skip(s, "cannot be used as it is")
+		return
+	}
 	c.warn(s, format, args...).Refuses = true
 	c.refused = true
 }
@@ -189,7 +207,9 @@ func unsupported[T any](o *options, key string, parse func(string) (T, bool)) {
 		o.invalid(key, s)
 		return
 	}
-	o.c.warn(o.s, "option '%s' is not supported by fw4", key)
+	if !o.c.fw3() {
+		o.c.warn(o.s, "option '%s' is not supported by fw4", key)
+	}
 }
 
 // flag reads a yes or no; unset is def.

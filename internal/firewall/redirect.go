@@ -266,6 +266,12 @@ func (c *compiler) emitRedirects(r *redirectSpec, p protocol, fam uint8, src, ds
 
 // emitRedirect makes one rule of a NAT chain.
 func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst addresses, to []address) {
+	if c.fw3() {
+		if fam == 6 {
+			return
+		}
+		fam = 4
+	}
 	m := match{family: fam, src: src, dst: dst}
 	if r.sport != nil {
 		m.sports = portsOf([]port{*r.sport})
@@ -282,7 +288,7 @@ func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst
 
 	out := rule{match: m, hit: &Hit{Config: "firewall", Section: r.s.Name, Name: r.name, Says: r.says}}
 	if r.toPort != nil {
-		if r.sport == nil && r.dport == nil && r.s.Type == "redirect" {
+		if r.sport == nil && r.dport == nil && r.s.Type == "redirect" && !c.fw3() {
 			// (openwrt-observed.md 8.5)
 			c.refuse(r.s, "rewrites a port without testing one, the ruleset cannot be loaded")
 		}

@@ -45,6 +45,10 @@ func (c *compiler) readRule(s uci.Section) {
 		c.skip(s, "%s", why)
 		return
 	}
+	if r.target == "" && c.fw3() {
+		c.warn(s, "has no target specified, defaulting to REJECT")
+		r.target = "reject"
+	}
 	c.checkName(s, r.name)
 	if r.setName.name != "" {
 		if r.set = c.findSet(r.setName.name); r.set == nil {
