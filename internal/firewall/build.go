@@ -16,6 +16,7 @@ func (c *compiler) build() *Ruleset {
 			r.addrs[i.Device] = append(r.addrs[i.Device], i)
 		}
 	}
+	r.zones = c.zones
 	r.resetWith = answerOf(c.defaults.tcpRejectCode)
 	r.rejectWith = answerOf(c.defaults.anyRejCode)
 	for _, z := range c.zones {

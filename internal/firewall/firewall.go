@@ -202,12 +202,30 @@ type Route func(dst netip.Addr) (out string, local bool)
 type Ruleset struct {
 	line    router.Line
 	refused bool
-	chains  map[string]*chain
 	hooks   hooks
+	zones   []*zone
 	ifaces  []Iface
 	addrs   map[string][]Iface // device → the interfaces on it
 
 	resetWith, rejectWith Answer
+}
+
+// Zone tells which zone a packet belongs to that comes in by a device from an
+// address: the first in the file that fits. False: none, so the defaults apply.
+func (r *Ruleset) Zone(device string, from netip.Addr) (string, bool) {
+	p := Packet{Src: from, Dst: from}
+	v := view{p: &p, family: 4, in: device}
+	if from.Is6() {
+		v.family = 6
+	}
+	for _, z := range r.zones {
+		for _, m := range z.matches {
+			if cond := m.from(); cond.fits(&v) {
+				return z.name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // Refused reports that nft refuses this ruleset as a whole (the warning that

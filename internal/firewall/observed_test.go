@@ -256,6 +256,11 @@ func TestObserved12Defaults(t *testing.T) {
 
 func TestObserved13ZoneByDevice(t *testing.T) {
 	b := on(t, base)
+	for dev, zone := range map[string]string{"br-lan": "lan", "wan": "wan", "wg0": "vpn", "eth7": ""} {
+		if got, ok := b.rs.Zone(dev, ip("192.168.1.1")); got != zone || ok != (zone != "") {
+			t.Errorf("%s is in zone %q", dev, got)
+		}
+	}
 	want(t, "LAN host to the WAN address", b.in("br-lan", syn("192.168.1.100", "192.168.2.253", 80)), Accept)
 	want(t, "WAN host to the LAN address", b.in("wan", syn("192.168.2.9", "192.168.1.1", 80)), Reject)
 }

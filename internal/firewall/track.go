@@ -245,8 +245,6 @@ func (t *Tracker) seeError(p *Packet, now time.Time) (State, *flow, bool) {
 }
 
 // keep remembers a connection whose packet was let through, and prolongs it.
-// It reports false when another connection took the same addresses and ports
-// in the meantime.
 func (t *Tracker) keep(f *flow, now time.Time) {
 	if !f.kept {
 		f.kept = true
