@@ -22,6 +22,11 @@ func (e *SyntaxError) Error() string {
 // Parse reads a configuration file as the uci program does: one bad line makes
 // the whole of it unreadable, and the error is a *SyntaxError. Bytes of zero are
 // refused; the program would cut lines there and glue the next ones to them.
+//
+// The program of 21.02 and 22.03 differs in two ways that this reader does not
+// copy: an option that is set again moves behind the others (only their order
+// differs), and a section that a file opens for the third time takes no more
+// options (the program then refuses the file).
 func Parse(name string, text []byte) (*Document, error) {
 	s, errs := parse(name, string(text), true)
 	if len(errs) > 0 {
