@@ -17,7 +17,6 @@ package apply
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/event"
@@ -251,5 +250,3 @@ func Check(s *router.Snapshot, addr string) error {
 	}
 	return nil
 }
-
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -175,12 +175,12 @@ func cut(out []byte, nonce string) parts {
 			return ps
 		}
 		out = out[i+len(begin):]
-		name, rest, ok := bytes.Cut(out, []byte("\n"))
+		name, _, ok := bytes.Cut(out, []byte("\n"))
 		if !ok {
 			return ps
 		}
 		// The frame's own line end may be the one before the end mark.
-		rest = out[len(name):]
+		rest := out[len(name):]
 		j := bytes.Index(rest, end)
 		if j < 0 {
 			return ps
