@@ -405,13 +405,17 @@ func (p *program) commit(k *pkg, replace bool) code {
 	}
 	mode, _ := p.fs.Stat(k.path)
 	temp := p.tempName(dir, k.name)
-	if err := p.fs.WriteFile(temp, []byte(p.exportText(k, false)), 0o600); err != nil && !p.exists(temp) {
+	if err := p.fs.WriteFile(temp, []byte(p.exportText(k, false)), mode.Perm()); err != nil && !p.exists(temp) {
 		return p.fail(errIO)
 	}
 	if s, can := p.fs.(Syncer); can {
 		s.Fsync(temp)
 	}
-	return p.replaceFile(temp, k.path, mode.Perm())
+	if p.fs.Rename(temp, k.path) != nil {
+		p.fs.Remove(temp)
+		return p.fail(errIO)
+	}
+	return ok
 }
 
 // tempName is a name that is free; the real one ends in six random letters.
@@ -422,23 +426,6 @@ func (p *program) tempName(dir, name string) string {
 			return temp
 		}
 	}
-}
-
-// replaceFile puts temp in place of file, with the mode that the file had.
-func (p *program) replaceFile(temp, file string, mode fs.FileMode) code {
-	if ch, can := p.fs.(interface {
-		Chmod(name string, mode fs.FileMode) error
-	}); can {
-		if ch.Chmod(temp, mode) != nil {
-			p.fs.Remove(temp)
-			return p.fail(errIO)
-		}
-	}
-	if p.fs.Rename(temp, file) != nil {
-		p.fs.Remove(temp)
-		return p.fail(errIO)
-	}
-	return ok
 }
 
 // reread stages k's changes and reads the file again: another process may have

@@ -50,7 +50,6 @@ func (osFS) Stat(n string) (fs.FileMode, bool) {
 	return i.Mode(), true
 }
 func (osFS) MkdirAll(n string, m fs.FileMode) error { return os.MkdirAll(n, m) }
-func (osFS) Chmod(n string, m fs.FileMode) error    { return os.Chmod(n, m) }
 
 // tree is every file below dir with mode and content.
 func tree(t *testing.T, dir string) string {

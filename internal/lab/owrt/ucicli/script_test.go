@@ -83,11 +83,6 @@ func (m *memFS) Remove(n string) error {
 	return nil
 }
 
-func (m *memFS) Chmod(n string, mode fs.FileMode) error {
-	m.modes[n] = mode
-	return nil
-}
-
 func (m *memFS) ReadDir(n string) (names []string, err error) {
 	if !m.dirs[n] {
 		return nil, errNone
