@@ -197,6 +197,9 @@ func TestObserved8DefaultProtocols(t *testing.T) {
 	want(t, "8 is not ping6", b.in("wan", ping("2001:db8:9::9", "2001:db8:2::253")), Reject)
 	odd := Packet{Src: ip("2001:db8:9::9"), Dst: ip("2001:db8:2::253"), Proto: ICMPv6, ICMPType: 8}
 	want(t, "ICMPv6 of type 8", b.in("wan", odd), Accept)
+	b = on(t, base+section("rule", "src wan", "proto icmp", "target ACCEPT"))
+	want(t, "icmp, IPv4", b.in("wan", ping("203.0.113.9", "192.168.2.253")), Accept)
+	want(t, "icmp without family means ICMPv6, too", b.in("wan", ping("2001:db8:9::9", "2001:db8:2::253")), Accept)
 	b = on(t, base+section("forwarding", "src lan", "dest wan")+section("nat", "src wan", "target SNAT", "snat_ip 192.168.2.77"))
 	if v := b.in("br-lan", ping("192.168.1.100", "203.0.113.9")); v.Packet.Src != ip("192.168.2.77") {
 		t.Errorf("nat means every protocol: %v", v.Packet.Src)
@@ -299,6 +302,15 @@ func TestObserved15Reflection(t *testing.T) {
 	v := on(t, forward()).in("wg0", syn("192.168.20.2", "192.168.2.253", 80))
 	if v.Packet.Dst != ip("192.168.2.253") {
 		t.Errorf("from another zone: led to %v", v.Packet.Dst)
+	}
+	z := on(t, forward("reflection_zone vpn")).in("wg0", syn("192.168.20.2", "192.168.2.253", 80))
+	if z.Action != Accept || z.Packet.Dst != ip("192.168.1.100") {
+		t.Errorf("reflection_zone: %v to %v", z.Action, z.Packet.Dst)
+	}
+	two := live()
+	two[1].Addrs = prefixes("172.20.0.1/24", "192.168.1.1/24")
+	if v := newBox(t, router.Line2410, forward(), two...).in("br-lan", syn("192.168.1.50", "192.168.2.253", 80)); v.Packet.Src != ip("192.168.1.1") {
+		t.Errorf("two subnets: as %v, want the address in dest_ip's", v.Packet.Src)
 	}
 	// It hits the router's own connections to that host and port.
 	b := on(t, forward("reflection_src external"))
@@ -466,6 +478,14 @@ func TestObserved22RejectAnswers(t *testing.T) {
 	if v := b.in("wan", udp("2001:db8:9::9", "2001:db8:2::253", 22)); v.Answer == nil || v.Answer.ICMPType != 1 || v.Answer.ICMPCode != 3 {
 		t.Errorf("any_reject_code over IPv6: %+v", v)
 	}
+	// A reset is no answer to anything but tcp: the rest is dropped.
+	resets := set(base, "option forward 'REJECT'", "option forward 'REJECT'\n\toption any_reject_code 'tcp-reset'")
+	dropped := on(t, resets).in("wg0", udp("192.168.20.2", "192.168.1.100", 22))
+	want(t, "any_reject_code tcp-reset, udp", dropped, Drop)
+	if len(dropped.Hits) == 0 {
+		t.Error("nobody says why")
+	}
+	want(t, "any_reject_code tcp-reset, tcp", on(t, resets).in("wg0", syn("192.168.20.2", "192.168.1.100", 22)), Reject)
 	rst := syn("203.0.113.9", "192.168.2.253", 22)
 	rst.SYN, rst.RST = false, true
 	if v := on(t, without(base, "masq '1'")).in("wan", rst); v.Answer != nil {

@@ -306,6 +306,7 @@ func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst
 		if len(to) == 0 {
 			out.do = doRedirect
 		}
+		r.src.zone.dnat = true // of a reflection zone, too
 		c.add("dstnat_"+r.src.zone.name, out)
 	case "snat":
 		out.do = doSNAT
