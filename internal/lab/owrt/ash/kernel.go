@@ -48,6 +48,8 @@ type Kernel struct {
 	Before func(p *Proc, argv []string) (run bool, exit int, stderr string)
 	// After is called when a command has ended.
 	After func(p *Proc, argv []string, exit int)
+	// Born and Gone are told of every process.
+	Born, Gone func(p *Proc)
 	// Unknown is told of commands that do not exist.
 	Unknown func(name string)
 
@@ -148,6 +150,11 @@ func (k *Kernel) Start(parent *Proc, s Spawn) *Proc {
 			p.fds[n] = d.dup()
 		}
 	}
+	if parent == nil {
+		for n, d := range s.fds {
+			p.fds[n] = d // handed over
+		}
+	}
 	if s.Cwd != "" {
 		p.Cwd = s.Cwd
 	}
@@ -173,6 +180,9 @@ func (k *Kernel) Start(parent *Proc, s Spawn) *Proc {
 	p.PID = k.next
 	k.procs[p.PID] = p
 	k.mu.Unlock()
+	if k.Born != nil {
+		k.Born(p)
+	}
 	k.wg.Add(1)
 	go p.live(s)
 	return p
@@ -190,6 +200,9 @@ func (p *Proc) live(s Spawn) {
 		p.mu.Unlock()
 		for _, d := range fds {
 			d.close()
+		}
+		if p.K.Gone != nil {
+			p.K.Gone(p)
 		}
 		p.K.mu.Lock()
 		delete(p.K.procs, p.PID)
@@ -515,7 +528,8 @@ func (p *Proc) execFile(file string, args []string, depth int) int {
 		return 126
 	}
 	if name, ok := bytes.CutPrefix(data, []byte(magic)); ok {
-		run := p.K.Programs[strings.TrimSpace(string(name))]
+		line, _, _ := strings.Cut(string(name), "\n") // what follows is ballast
+		run := p.K.Programs[strings.TrimSpace(line)]
 		if run == nil {
 			io.WriteString(p.Stderr(), args[0]+": program not emulated; extend internal/lab/owrt\n")
 			if p.K.Unknown != nil {
@@ -597,4 +611,10 @@ func (d *desc) close() {
 func (s Spawn) Doing(run func(p *Proc) int) Spawn {
 	s.run = run
 	return s
+}
+
+// Killed reports whether a signal ended the process.
+func (p *Proc) Killed() bool {
+	var k killed
+	return errors.As(context.Cause(p.ctx), &k)
 }

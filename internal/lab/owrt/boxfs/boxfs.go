@@ -395,16 +395,17 @@ func (f *FS) MkdirAll(name string, perm fs.FileMode) error {
 // ReadFile reads a whole file.
 func (f *FS) ReadFile(name string) ([]byte, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	n, err := f.walk(name, true)
+	if err == nil && n.gen != nil {
+		f.mu.Unlock()
+		return n.gen(), nil
+	}
+	defer f.mu.Unlock()
 	if err == nil && n.ents != nil {
 		err = syscall.EISDIR
 	}
 	if err != nil {
 		return nil, pathErr("open", name, err)
-	}
-	if n.gen != nil {
-		return n.gen(), nil
 	}
 	return slices.Clone(n.data), nil
 }

@@ -29,6 +29,7 @@ type File struct {
 	name string
 	flag Flag
 	off  int
+	made []byte // what a generated file held when it was opened
 }
 
 // Open opens a file, a directory (for locking) or a device.
@@ -44,6 +45,14 @@ func (f *FS) Open(name string, flag Flag, perm fs.FileMode) (*File, error) {
 			}
 		}
 	}
+	h, err := f.open(name, flag, perm)
+	if err == nil && h.n.gen != nil {
+		h.made = h.n.gen() // without the lock: it may look at other files
+	}
+	return h, err
+}
+
+func (f *FS) open(name string, flag Flag, perm fs.FileMode) (*File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n, dir, base, err := f.resolve(name, true)
@@ -95,10 +104,7 @@ func (h *File) Read(p []byte) (int, error) {
 	}
 	data := h.n.data
 	if h.n.gen != nil {
-		if h.off == 0 || h.n.data == nil {
-			h.n.data = h.n.gen()
-		}
-		data = h.n.data
+		data = h.made
 	}
 	if h.off >= len(data) {
 		return 0, io.EOF
