@@ -30,6 +30,7 @@ import (
 	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/ispbox"
 	"github.com/heimweg/heimweg/internal/lab/nas"
+	"github.com/heimweg/heimweg/internal/lab/owrt"
 	"github.com/heimweg/heimweg/internal/lab/phone"
 	"github.com/heimweg/heimweg/internal/router"
 )
@@ -72,6 +73,10 @@ type Options struct {
 	Seed   uint64
 	Real   bool // real WireGuard and gVisor, a phone; not in a bubble
 
+	// Router is a template for the box: its faults, feeds, flash and files. Line,
+	// Name, Cables and Real are set from the rest.
+	Router owrt.Options
+
 	NASWithoutGateway bool // the NAS answers its own network only
 	NoCarrierNAT      bool // the phone has a public address
 	Hairpin           bool // the ISP router can hairpin
@@ -84,6 +89,7 @@ type World struct {
 
 	Home, Second, Uplink, ISPLine, Mobile, Hotel *lab.Link // Second and Uplink may be nil
 
+	Router    *owrt.Box
 	Internet  *lab.Stack
 	ISP       *ispbox.Box // nil with Direct
 	Carrier   *ispbox.Box // nil with NoCarrierNAT
