@@ -75,6 +75,7 @@ func (c *compiler) base(name, policy, about string) *chain {
 		put(rule{match: match{out: loop}, do: doAccept, hit: hitLoop})
 	}
 	put(rule{match: match{known: true}, do: doAccept, hit: hitKnown})
+	put(rule{match: match{related: true}, do: doAccept, hit: hitRelated})
 	if d.dropInvalid {
 		h := d.hit
 		h.Says = "drops what belongs to no connection"

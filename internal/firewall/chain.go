@@ -70,7 +70,8 @@ type match struct {
 	dports   ports
 	icmp     []uint16 // type<<8|code, code 0xFFFF meaning any is split off into icmpAny
 	icmpAny  []uint8  // types, any code
-	known    bool     // ct state established or related
+	known    bool     // ct state established
+	related  bool     // ct state related
 	invalid  bool     // ct state invalid
 	dnat     bool     // ct status dnat
 	more     *matchMore
@@ -210,7 +211,7 @@ func (m *match) fits(v *view) bool {
 	if m.protos != nil && !oneProto(m.protos, p.Proto) {
 		return false
 	}
-	if m.known && v.state != Established && v.state != Related || m.invalid && v.state != Invalid || m.dnat && !v.dnat {
+	if m.known && v.state != Established || m.related && v.state != Related || m.invalid && v.state != Invalid || m.dnat && !v.dnat {
 		return false
 	}
 	if !m.in.fits(v.in) || !m.out.fits(v.out) {

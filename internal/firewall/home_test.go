@@ -231,8 +231,6 @@ func want(t testing.TB, what string, v Verdict, a Action) {
 	}
 }
 
-func fw4Lines() []router.Line { return router.Lines()[1:] }
-
 func eachLine(t *testing.T, f func(t *testing.T, line router.Line)) {
 	for _, l := range router.Lines() {
 		t.Run(l.String(), func(t *testing.T) { f(t, l) })

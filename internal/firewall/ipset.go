@@ -42,9 +42,7 @@ func parseSetRef(s string) (setRef, bool) {
 		name, rest = n.val[:i], strings.TrimSpace(n.val[i:])
 	}
 	r := setRef{name: name, not: n.not}
-	for _, d := range strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' }) {
-		r.dirs = append(r.dirs, d)
-	}
+	r.dirs = strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == '\t' || r == ',' })
 	return r, name != ""
 }
 

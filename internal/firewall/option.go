@@ -42,14 +42,6 @@ func (c *compiler) label(s uci.Section) string {
 	return s.Name
 }
 
-// title is the section's option `name`, or its label.
-func (c *compiler) title(s uci.Section) string {
-	if n := last(s, "name"); n != "" {
-		return n
-	}
-	return c.label(s)
-}
-
 func last(s uci.Section, option string) string {
 	v := s.Values(option)
 	if len(v) == 0 {

@@ -128,6 +128,9 @@ func TestErrorsFindTheirConnection(t *testing.T) {
 	if got.Action != Accept || got.State != Related || got.Packet.Dst != p.Src || got.Packet.Inner.Src != p.Src || got.Packet.Inner.SrcPort != 40000 {
 		t.Errorf("error from a hop on the way: %+v", got)
 	}
+	if len(got.Hits) == 0 || !strings.Contains(got.Hits[len(got.Hits)-1].Says, "notice about a connection") {
+		t.Errorf("decided by %v", got.Hits)
+	}
 	if inner != v.Packet {
 		t.Error("the caller's packet was changed")
 	}

@@ -26,7 +26,6 @@ var (
 	hitKnown   = &Hit{Says: "belongs to a connection that was let through before"}
 	hitRelated = &Hit{Says: "is a notice about a connection that was let through before"}
 	hitLoop    = &Hit{Says: "the router talks to itself"}
-	hitInvalid = &Hit{Config: "firewall", Name: "defaults", Says: "drop_invalid: it belongs to no connection"}
 	hitNoWay   = &Hit{Config: "network", Says: "the router knows no way to that address"}
 	hitNoPkt   = &Hit{Says: "not an IP packet"}
 	hitNoMasq  = &Hit{Says: "the outgoing device has no address to hide behind"}
