@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"golang.zx2c4.com/wireguard/conn"
 
@@ -102,6 +103,10 @@ type World struct {
 
 	router  *lab.Stack // the home router's
 	closers []func()
+
+	mu      sync.Mutex
+	closing bool
+	moves   sync.WaitGroup // of a NAS to another address
 }
 
 // assemble builds everything round the home router, which plug puts in: it gets
@@ -214,8 +219,32 @@ func (w *World) buildHome() error {
 			return err
 		}
 	}
+	w.follow(w.NAS, w.Home)
 	w.Laptop = newLaptop(w)
 	return nil
+}
+
+// follow lets a NAS keep its place, number 10, when its LAN gets another network:
+// the household has told the router so (a static lease).
+func (w *World) follow(b *nas.Box, link *lab.Link) {
+	link.WatchLeases(b.Stack(), func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.closing {
+			return
+		}
+		w.moves.Go(func() {
+			lease, ok := link.AskLease(b.Stack())
+			if !ok || lease.Addr.Masked().Contains(b.Addr()) {
+				return
+			}
+			gateway := lease.Gateway
+			if w.Options.NASWithoutGateway {
+				gateway = netip.Addr{}
+			}
+			b.Move(nth(lease.Addr.Masked(), 10), gateway) // fails only without power
+		})
+	})
 }
 
 func (w *World) newNAS(opt nas.Options) (*nas.Box, error) {
@@ -349,6 +378,10 @@ func (w *World) WhereDied(match func(lab.Packet) bool) string {
 
 // Close switches the world off.
 func (w *World) Close() {
+	w.mu.Lock()
+	w.closing = true
+	w.mu.Unlock()
+	w.moves.Wait()
 	for i := len(w.closers) - 1; i >= 0; i-- {
 		w.closers[i]()
 	}

@@ -5,10 +5,13 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/key"
@@ -101,6 +104,67 @@ func TestFreshHouse(t *testing.T) {
 			}
 		})
 	})
+}
+
+// When the home LAN gets another network, who lives there follows.
+func TestRenumbering(t *testing.T) {
+	for _, line := range router.Lines() {
+		t.Run(line.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Options{Line: line})
+				out, errs, exit := w.Router.Sh(setAddress(line, "lan", netip.MustParsePrefix("10.44.55.1/24")) + "uci commit network; ubus call network restart")
+				if exit != 0 {
+					t.Fatalf("exit %d\n%s%s", exit, out, errs)
+				}
+				network := netip.MustParsePrefix("10.44.55.0/24")
+				if err := w.Laptop.WaitAddr(within(t, time.Minute), network); err != nil {
+					t.Fatalf("laptop at %v: %v", w.Laptop.Ifaces(), err)
+				}
+				if err := w.WaitReady(within(t, time.Minute)); err != nil {
+					t.Fatal(err)
+				}
+				if lan, _ := w.RouterLAN(); lan != netip.MustParseAddr("10.44.55.1") {
+					t.Errorf("router at %s", lan)
+				}
+				page, err := fetch(t, w.LaptopDial, "http://10.44.55.10/")
+				if err != nil || !strings.HasPrefix(page, "hello from home") {
+					t.Errorf("%q, %v\n%s", page, err, w.WhereDied(nil))
+				}
+			})
+		})
+	}
+}
+
+// SSH through the door on loopback, and no goroutine after Close.
+func TestLabUp(t *testing.T) {
+	before := runtime.NumGoroutine()
+	w := newWorld(t, Options{Real: true, Seed: 4})
+	b, err := w.BridgeSSH(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ssh.Dial("tcp", b.String(), &ssh.ClientConfig{User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey(), Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.Output("cat /etc/openwrt_release"); err != nil || !strings.Contains(string(out), "DISTRIB_ID='OpenWrt'") {
+		t.Errorf("%q, %v", out, err)
+	}
+	c.Close()
+	w.Close()
+	ctx := within(t, 10*time.Second)
+	for runtime.NumGoroutine() > before+1 { // gVisor keeps one for the program's life
+		select {
+		case <-ctx.Done():
+			buf := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // byTheBook is the seeds' manual, corrected by the facts, typed by hand: no line
