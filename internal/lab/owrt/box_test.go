@@ -1,7 +1,6 @@
 package owrt
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -49,17 +48,15 @@ func run(t testing.TB, b *Box, script string) (out string, code int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var buf bytes.Buffer
-	s.Stdout, s.Stderr = &buf, &buf
 	s.Stdin = strings.NewReader(script)
-	err = s.Run("sh")
+	both, err := s.CombinedOutput("sh")
 	var exit *ssh.ExitError
 	if errors.As(err, &exit) {
 		code = exit.ExitStatus()
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	return buf.String(), code
+	return string(both), code
 }
 
 func TestMain(m *testing.M) {

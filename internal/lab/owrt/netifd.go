@@ -29,7 +29,7 @@ type netifd struct {
 	ifaces   map[string]*netif
 	devices  map[string][]string // bridge → ports
 	routes   []uci.Section
-	down     bool // all links are down for a moment (init.d/network restart)
+	watching bool
 	blip     bool // the switch is being reprogrammed
 }
 
@@ -69,10 +69,12 @@ func (n *netifd) start() {
 		return
 	}
 	n.running = true
+	first := !n.watching
+	n.watching = true
 	n.mu.Unlock()
 	n.findHandlers()
 	n.reload(true)
-	if b := n.s.b; b.stack != nil {
+	if b := n.s.b; b.stack != nil && first {
 		for _, l := range n.links() {
 			l.WatchLeases(b.stack, func() { n.s.soon(time.Second, n.renewLeases) })
 		}
@@ -126,8 +128,10 @@ func (n *netifd) halt() {
 	defer n.mu.Unlock()
 	for _, i := range n.ifaces {
 		if i.wg != nil {
-			go i.wg.close()
+			w := i.wg
 			i.wg = nil
+			n.s.b.wg.Add(1)
+			go func() { defer n.s.b.wg.Done(); w.close() }()
 		}
 	}
 }
@@ -266,21 +270,6 @@ func (n *netifd) quietly(name string, sec uci.Section) bool {
 func (n *netifd) restart() {
 	n.findHandlers()
 	n.reload(true)
-}
-
-// outage is the second in which /etc/init.d/network restart has all links down:
-// 54 and 55 of 60 pings at 0.2 s came through (observed 3).
-func (n *netifd) outage(d time.Duration) {
-	n.mu.Lock()
-	n.down = true
-	n.mu.Unlock()
-	n.configure()
-	n.s.soon(d, func() {
-		n.mu.Lock()
-		n.down = false
-		n.mu.Unlock()
-		n.configure()
-	})
 }
 
 // reprogramSwitch is what init.d/network reload does on a swconfig box: links
@@ -636,7 +625,7 @@ func (n *netifd) configure() {
 	var ifaces []lab.Iface
 	for _, d := range order {
 		x := devs[d]
-		x.i.Down = !x.on || n.down && x.i.Link != nil || n.blip && x.i.Link != nil
+		x.i.Down = !x.on || n.blip && x.i.Link != nil
 		ifaces = append(ifaces, x.i)
 	}
 	n.mu.Unlock()

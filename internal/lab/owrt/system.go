@@ -324,6 +324,7 @@ func (s *system) serviceDo(p *ash.Proc, name, action string) int {
 			s.net.reload(false)
 		case "stop":
 			s.net.stop()
+			p.Sleep(time.Second) // "ifdown -a; sleep 1" (netifd, init.d/network)
 		default:
 			s.net.start()
 		}

@@ -708,7 +708,8 @@ func (f *FS) PowerCut(r *rand.Rand) *FS {
 			n.lose(r)
 		}
 	}
-	g := &FS{capacity: f.capacity, dirty: map[*node]bool{}, now: f.now, nextIno: f.nextIno, reserved: f.reserved}
+	g := &FS{capacity: f.capacity, dirty: map[*node]bool{}, now: f.now, nextIno: f.nextIno, reserved: f.reserved,
+		volatile: f.volatile} // what was not formatted through is not formatted
 	g.root = g.revive(f.root, map[*node]*node{})
 	f.dead = true
 	return g
