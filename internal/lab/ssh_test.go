@@ -3,7 +3,6 @@ package lab
 import (
 	"crypto/ed25519"
 	"fmt"
-	"io"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -79,7 +78,7 @@ func serveSSH(t *testing.T, s *Stack) {
 			for r := range reqs {
 				if r.Type == "exec" {
 					r.Reply(true, nil)
-					io.WriteString(ch, string(r.Payload[4:]))
+					ch.Write(r.Payload[4:])
 					ch.SendRequest("exit-status", false, make([]byte, 4))
 					ch.Close()
 				}

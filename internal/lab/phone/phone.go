@@ -46,7 +46,13 @@ type Phone struct {
 	dev  *device.Device
 	host *tcpip.Host
 	log  []string
+	last time.Time // when the tunnel was last switched on
 }
+
+// stampStep is how coarse WireGuard's handshake timestamps are (2^24 ns), with
+// some room. Two handshakes within it look like a replay: the second is refused,
+// and comes again after five seconds. No finger switches that fast.
+const stampStep = 25 * time.Millisecond
 
 // ErrNotJoined says that the phone has no tunnel.
 var ErrNotJoined = errors.New("the phone has no tunnel: Join first")
@@ -93,6 +99,7 @@ func (p *Phone) JoinConf(c wgconf.Conf) error {
 	if err != nil {
 		return err
 	}
+	<-time.After(time.Until(p.last.Add(stampStep)))
 	mtu := c.Interface.MTU
 	if mtu == 0 {
 		mtu = 1420
@@ -117,7 +124,7 @@ func (p *Phone) JoinConf(c wgconf.Conf) error {
 		host.Close()
 		return err
 	}
-	p.conf, p.dev, p.host = c, dev, host
+	p.conf, p.dev, p.host, p.last = c, dev, host, time.Now()
 	return nil
 }
 

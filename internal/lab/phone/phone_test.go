@@ -135,6 +135,34 @@ func TestWayHome(t *testing.T) {
 	}
 }
 
+// Switched off and on at once, the tunnel is there at once: handshakes that come
+// too fast would be taken for a replay.
+func TestOffAndOn(t *testing.T) {
+	r := newRoad(t)
+	defer r.close()
+	start := time.Now()
+	for range 5 {
+		if err := r.phone.JoinConf(r.conf); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.phone.WaitHandshake(within(t, 10*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := r.phone.Stats(); err != nil || s.LastHandshake.Before(start) {
+		t.Errorf("%+v, %v", s, err)
+	}
+	refused := 0
+	for _, line := range r.phone.Log() {
+		if strings.Contains(line, "retrying") {
+			refused++
+		}
+	}
+	if refused > 0 {
+		t.Errorf("%d handshakes had to be tried again", refused)
+	}
+}
+
 // A wrong preshared key gives no handshake, and no page.
 func TestWrongPresharedKey(t *testing.T) {
 	r := newRoad(t)
