@@ -21,15 +21,6 @@ func textApplets() map[string]ash.Program {
 	}
 }
 
-// Awk says that it is not there: it fails the test that needs it.
-func Awk(p *Proc, args []string) int {
-	if p.K.Unknown != nil {
-		p.K.Unknown("awk (not emulated: extend internal/lab/owrt/busybox)")
-	}
-	fail(p, "awk", "not emulated here")
-	return 2
-}
-
 // lines calls use for every line; nl tells whether the line ended.
 func lines(r io.Reader, use func(line string, nl bool) bool) {
 	br := bufio.NewReader(r)
