@@ -45,9 +45,7 @@ func (w *fwall) live() []firewall.Iface {
 	var out []firewall.Iface
 	for _, i := range w.s.net.list() {
 		f := firewall.Iface{Name: i.name, Device: i.l3(), Addrs: i.addrs, Up: i.up}
-		for _, g := range i.gateways {
-			f.Gateways = append(f.Gateways, g)
-		}
+		f.Gateways = append(f.Gateways, i.gateways...)
 		out = append(out, f)
 	}
 	return out

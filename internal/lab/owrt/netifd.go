@@ -145,8 +145,7 @@ func (n *netifd) names() []string {
 	return l
 }
 
-// params are the options whose change netifd sees at a reload, beside the
-// generic ones. For WireGuard only the handler's declared ones count, and a
+// same tells whether netifd sees a change of a section at a reload. For WireGuard only the handler's declared ones count, and a
 // `list addresses` does not (observed 3, on 23.05.6, 24.10.8 and 25.12.5; as
 // one option string it did on 25.12.5).
 func (n *netifd) same(old, new uci.Section) bool {
@@ -739,11 +738,4 @@ func (n *netifd) list() []netif {
 		out = append(out, *n.ifaces[name])
 	}
 	return out
-}
-
-// hasHandler reports whether the daemon knows a protocol.
-func (n *netifd) hasHandler(proto string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.handlers[proto]
 }

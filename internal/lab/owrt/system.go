@@ -236,16 +236,6 @@ func (s *system) config(name string) *uci.Document {
 	return doc
 }
 
-// committed reads a configuration without what is staged.
-func (s *system) committed(name string) *uci.Document {
-	text, err := s.fs.ReadFile("/etc/config/" + name)
-	if err != nil {
-		return nil
-	}
-	doc, _ := uci.ParseLoose(name, text)
-	return doc
-}
-
 // serviceProgram is what the init scripts of the image call: .service NAME ACTION.
 func (s *system) serviceProgram(p *ash.Proc, args []string) int {
 	if len(args) < 3 {

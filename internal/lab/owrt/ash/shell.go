@@ -975,8 +975,6 @@ func ErrText(err error) string {
 	return err.Error()
 }
 
-// ReadOnly builtins and expansions below.
-
 // env adapts the shell's variables to package expand.
 type env struct{ s *shell }
 

@@ -252,8 +252,7 @@ func (f *FS) used() int64 {
 	return sum(f.root, map[*node]bool{}) + f.reserved
 }
 
-// Capacity and Fill. Fill takes all free flash but spare bytes, or gives it
-// back when spare is negative.
+// Capacity is the size of the flash in bytes.
 func (f *FS) Capacity() int64 { return f.capacity }
 
 // Fill leaves only spare bytes of flash free; a negative spare takes the fault away.

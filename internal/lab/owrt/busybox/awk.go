@@ -59,7 +59,6 @@ type awk struct {
 	vars   map[string]string
 	arrays map[string]map[string]string
 	fields []string // 0 is the line
-	rules  []awkRule
 }
 
 type awkRule struct {

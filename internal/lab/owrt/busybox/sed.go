@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,18 +45,8 @@ func Sed(p *Proc, args []string) int {
 		return usage(p, "sed", err.Error())
 	}
 	// Options may follow the script.
-	for more := f.rest; ; {
-		i := -1
-		for k, v := range more {
-			if len(v) > 1 && v[0] == '-' && v != "--" {
-				i = k
-				break
-			}
-		}
-		if i < 0 {
-			break
-		}
-		g, err := parse(append([]string{"sed"}, more[i:]...), "nire:Ef:s")
+	if i := slices.IndexFunc(f.rest, func(v string) bool { return len(v) > 1 && v[0] == '-' && v != "--" }); i >= 0 {
+		g, err := parse(append([]string{"sed"}, f.rest[i:]...), "nire:Ef:s")
 		if err != nil {
 			return usage(p, "sed", err.Error())
 		}
@@ -63,8 +54,7 @@ func Sed(p *Proc, args []string) int {
 			f.on[c]++
 		}
 		f.all['e'] = append(f.all['e'], g.all['e']...)
-		f.rest = append(more[:i:i], g.rest...)
-		break
+		f.rest = append(f.rest[:i:i], g.rest...)
 	}
 	script := strings.Join(f.all['e'], "\n")
 	if f.has('f') {
@@ -180,9 +170,7 @@ func (sp *sedParser) address() *sedAddr {
 			sp.s = sp.s[1:]
 		}
 		re := sp.regex(sp.delimited(), "")
-		if strings.HasPrefix(sp.s, "I") {
-			sp.s = sp.s[1:]
-		}
+		sp.s = strings.TrimPrefix(sp.s, "I")
 		return &sedAddr{re: re}
 	}
 	return nil

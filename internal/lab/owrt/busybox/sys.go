@@ -553,14 +553,11 @@ func ssdFind(p *Proc, f *flags) []*Proc {
 	if !f.has('n') && !f.has('x') {
 		return nil
 	}
-	if f.has('b') && f.has('x') && f.val['x'] == "/bin/sh" {
-		// busybox compares /proc/PID/exe, so any shell counts; a script that
-		// starts /bin/sh this way without -p runs into its own shell.
-		// busybox's -x match needs the same inode, and applets share one, but
-		// it looks at argv[0] too when -a is absent; OpenWrt's build starts it
-		// (seen: facts openwrt.md 3.1).
-		return nil
-	}
+	// Without a pid file every process counts whose first argument is the
+	// program (busybox debianutils/start_stop_daemon.c, pid_is_exec: /proc/N/exe
+	// is /bin/busybox for an applet, so the command line decides). A second
+	// `-x /bin/sh` job is therefore "already running", as is the first one while
+	// an init script runs.
 	var out []*Proc
 	for _, q := range p.K.List() {
 		if q.PID != p.PID && match(q) {
