@@ -189,3 +189,12 @@ func TestAnotherWriter(t *testing.T) {
 		}
 	})
 }
+
+// The long fault runs live on this: one life of a box, with a login.
+func BenchmarkLife(b *testing.B) {
+	for range b.N {
+		box := start(b, Options{Line: router.Line2410, BootTime: time.Nanosecond})
+		run(b, box, "uci set network.lan.mtu=1400; uci commit; sync")
+		box.Close()
+	}
+}
