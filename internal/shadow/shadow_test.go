@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/heimweg/heimweg/internal/check/need"
 )
 
 // The published vectors of the scheme (SHA-crypt.txt, version 0.6): settings,
@@ -41,10 +43,7 @@ func TestPublishedVectors(t *testing.T) {
 
 // A second implementation, where there is one.
 func TestOpenSSLAgrees(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Skip("skipped: openssl (not installed)")
-	}
+	openssl := need.Program(t, "openssl")
 	for _, password := range []string{"a", "hunter2", "Küche mit ☂", strings.Repeat("0123456789", 7), strings.Repeat("x", 64), strings.Repeat("y", 127)} {
 		for _, id := range []string{"1", "5", "6"} {
 			for _, salt := range []string{"s", "saltsalt"} {

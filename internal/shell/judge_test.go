@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/heimweg/heimweg/internal/check/need"
 	"github.com/heimweg/heimweg/internal/shadow"
 )
 
@@ -43,11 +45,17 @@ var (
 		{"dropbear", "dropbear", dropbearKey, dropbearArgs("-s"), false, ""},
 		{"dropbear, root without password", "dropbear", dropbearKey, dropbearArgs("-B"), true, ""},
 		{"dropbear, password", "dropbear", dropbearKey, dropbearArgs(), false, "correct horse"},
-		{"OpenSSH", "sshd", []string{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f"}, func(dir, port string) []string {
-			return []string{"-D", "-e", "-f", "/dev/null", "-h", dir + "/host", "-o", "ListenAddress=127.0.0.1:" + port, "-o", "PidFile=none"}
-		}, false, ""},
 	}
 )
+
+// openSSH is not among them by itself: Debian's package of it starts a service
+// on the machine. With HEIMWEG_SSHD=/path/to/sshd in the environment the test
+// has one case more.
+func openSSH(program string) realServer {
+	return realServer{"OpenSSH", program, []string{"ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f"}, func(dir, port string) []string {
+		return []string{"-D", "-e", "-f", "/dev/null", "-h", dir + "/host", "-o", "ListenAddress=127.0.0.1:" + port, "-o", "PidFile=none"}
+	}, false, ""}
+}
 
 // inside runs in the namespace; $D is the test's directory.
 const inside = `set -e
@@ -62,24 +70,24 @@ mount --bind "$D/shadow" /etc/shadow
 exec "$@"`
 
 func TestRealServers(t *testing.T) {
-	for _, s := range realServers {
+	servers := slices.Clone(realServers)
+	if sshd := os.Getenv("HEIMWEG_SSHD"); sshd != "" {
+		servers = append(servers, openSSH(sshd))
+	}
+	for _, s := range servers {
 		t.Run(s.name, func(t *testing.T) {
-			need := func(program string) string {
-				path, err := exec.LookPath(program)
-				if err != nil {
-					t.Skipf("skipped: %s (not installed)", program)
-				}
-				return path
+			program := s.program
+			if !filepath.IsAbs(program) {
+				program = need.Program(t, program)
 			}
-			program := need(s.program)
-			unshare := []string{need("unshare"), "--mount"}
+			unshare := []string{need.Program(t, "unshare"), "--mount"}
 			if os.Getuid() != 0 {
 				unshare = append(unshare, "--map-root-user")
 			}
 			if err := exec.Command(unshare[0], append(unshare[1:], "mount", "-t", "tmpfs", "none", "/run")...).Run(); err != nil {
-				t.Skipf("skipped: unshare (this machine lets nobody make a mount namespace: %v)", err)
+				need.Missing(t, "mount namespace", "this machine lets nobody make one: "+err.Error())
 			}
-			need(s.makeKey[0])
+			need.Program(t, s.makeKey[0])
 			dir := t.TempDir()
 			if out, err := exec.Command(s.makeKey[0], append(s.makeKey[1:], dir+"/host")...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)

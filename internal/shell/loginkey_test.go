@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/pem"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/heimweg/heimweg/internal/check/need"
 )
 
 func loginKey(t testing.TB) LoginKey {
@@ -61,10 +62,7 @@ func TestLoginKey(t *testing.T) {
 }
 
 func TestSSHKeygenReadsOurKey(t *testing.T) {
-	keygen, err := exec.LookPath("ssh-keygen")
-	if errors.Is(err, exec.ErrNotFound) {
-		t.Skip("skipped: ssh-keygen (not installed)")
-	}
+	keygen := need.Program(t, "ssh-keygen")
 	k := loginKey(t)
 	path := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(path, k.Reveal(), 0o600); err != nil {

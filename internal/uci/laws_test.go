@@ -332,3 +332,66 @@ func edit(t *rapid.T, d *Document, m *model, touched map[string]bool) {
 		t.Fatalf("editing %s: %v", name, err)
 	}
 }
+
+// nasty makes texts from the pieces that the grammar stumbles over.
+func nasty(r *rand.Rand) string {
+	pick := func(of ...string) string { return of[r.IntN(len(of))] }
+	word := func() string {
+		switch r.IntN(12) {
+		case 0, 1, 2, 3:
+			return pick("a", "b", "c", "rule", "lan", "wg0", "n_1", "cfg01b606", "cfg02b606", "cfg0392bd")
+		case 4, 5:
+			return "'" + pick("", "x", "a b", "two\nlines", "it", `back\slash`, "#no", "a;b", "\r", "t\\\nu") + "'"
+		case 6, 7:
+			return `"` + pick("", "x", "a b", "two\nlines", `q\"q`, `n\n`, "join\\\ned", "cr\\\r\nlf", "it's", ";") + `"`
+		case 8:
+			return pick("a", "") + pick("'b'", `"c"`, `\d`, "\\\ne", "\\\r\nf", "\\\n\tg", `\'`, `\ h`) + pick("", "i", "'j k'")
+		case 9:
+			return pick("", "a", "'b'", `\c`) + pick(";", "#x", "; ", " ;", ";c d") + pick("", "config e", "o f g", " l h 'i'")
+		case 10:
+			return pick("a-b", "a.b", "ty;pe", "ü", "\x01", "\x7f", "'", `"`, `\`)
+		default:
+			return pick("1", "0", "10.0.0.1/24", "x=y", "$p", "a\vb", "-")
+		}
+	}
+	blank := func() string { return pick(" ", " ", " ", "\t", "  ", "\v", "\f", " \r ", " \\\n", "") }
+	var b strings.Builder
+	if r.IntN(30) == 0 {
+		b.WriteString("\ufeff")
+	}
+	for range 1 + r.IntN(8) {
+		b.WriteString(pick("", "", "", "\t", " ", "\r", "\v"))
+		switch k := r.IntN(20); {
+		case k < 6 || b.Len() < 8:
+			b.WriteString(pick("config", "config", "config", "c"))
+			b.WriteString(pick(" ", " ", "\t", " ", "\v", ""))
+			b.WriteString(pick("a", "a", "rule", "b", word()))
+			if r.IntN(2) == 0 {
+				b.WriteString(blank() + word())
+			}
+		case k < 15:
+			b.WriteString(pick("option", "option", "list", "list", "o", "l"))
+			b.WriteString(pick(" ", " ", "\t", " ", "  ", "\f", ""))
+			b.WriteString(pick("a", "a", "b", "lst", word()))
+			if r.IntN(8) > 0 {
+				b.WriteString(blank() + word())
+			}
+		case k == 15:
+			b.WriteString(pick("package", "p") + " " + word())
+		case k == 16:
+			b.WriteString("# " + word())
+		case k == 17:
+			b.WriteString(word())
+		case k == 18:
+			b.WriteString(pick("config", "option", "list", "package", "optionx", "configs a"))
+		}
+		if r.IntN(10) == 0 {
+			b.WriteString(blank() + word())
+		}
+		b.WriteString(pick("\n", "\n", "\n", "\n", "\n", "\r\n", " \n", "#c\n", " # c\n", ";", "\n\n"))
+	}
+	if r.IntN(4) == 0 {
+		return strings.TrimRight(b.String(), "\n")
+	}
+	return b.String()
+}

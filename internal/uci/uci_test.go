@@ -50,20 +50,6 @@ func TestRouters(t *testing.T) {
 	}
 }
 
-// Canonical text is what uci itself writes.
-func TestOracleRouters(t *testing.T) {
-	o := newOracle(t)
-	for _, f := range corpus() {
-		out, stderr, code := o.run(t, string(f.Data), "export", "t")
-		if code != 0 {
-			t.Errorf("%s: %s", f.Name, stderr)
-		}
-		if got := "package t\n" + string(Print(mustParse(t, string(f.Data)).Sections())); got != out {
-			t.Errorf("%s:\n got %q\nwant %q", f.Name, got, out)
-		}
-	}
-}
-
 const before = `# house rules
 config interface 'lan'
 	option proto static # by hand

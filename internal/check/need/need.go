@@ -23,15 +23,21 @@ type Need struct {
 
 // Table lists every need that may be installed without being asked: programs
 // only. A package that starts a service, such as openssh-server, is not for us to
-// put on somebody's machine; the test that can use it is skipped without.
+// put on somebody's machine: such a test exists only where an environment
+// variable names the program.
 func Table() []Need {
 	return []Need{
 		{"wg", "wireguard-tools", "internal/wgconf: every configuration is accepted and read back the same"},
 		{"wg-quick", "wireguard-tools", "internal/wgconf: every configuration is accepted"},
-		{"busybox", "busybox", "internal/openwrt: the scripts under a real ash; internal/shell"},
+		{"busybox", "busybox", "internal/openwrt: the scripts under a real ash"},
+		{"busybox", "busybox", "internal/shell: scripts arrive whole in a router's shell"},
+		{"dash", "dash", "internal/shell: scripts arrive whole in another host's shell"},
+		{"bash", "bash", "internal/shell: and in the third"},
+		{"unshare", "util-linux", "internal/shell: an account root that only the test's server sees"},
 		{"dropbear", "dropbear-bin", "internal/shell: against a real SSH server of the router's kind"},
 		{"dropbearkey", "dropbear-bin", "internal/shell: that server's host keys"},
 		{"ssh-keygen", "openssh-client", "internal/shell: keys made by another program"},
+		{"openssl", "openssl", "internal/shadow: a second implementation of the password hashes"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }

@@ -7,13 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -137,36 +134,6 @@ func (e emulated) uci(args []string, stdin string) (string, string, int) {
 func (e emulated) cat(n string) (string, bool) {
 	b, exists := e.files[n]
 	return string(b), exists
-}
-
-// real is a directory with a uci program and its libraries.
-type real struct{ root string }
-
-func (r real) uci(args []string, stdin string) (string, string, int) {
-	cmd := exec.Command("/bin/uci", args...)
-	cmd.Args[0] = "uci"
-	cmd.Env = []string{"POSIXLY_CORRECT=1"}
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: r.root}
-	cmd.Stdin = strings.NewReader(stdin)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); cmd.ProcessState == nil {
-		return "", err.Error(), -1
-	}
-	// The judge here is built with glibc; on a router musl says it in these words.
-	stderr := regexp.MustCompile(`(invalid option|requires an argument) -- '(.)'`).ReplaceAllStringFunc(errs.String(), func(s string) string {
-		if strings.HasPrefix(s, "invalid") {
-			return "unrecognized option: " + s[len(s)-2:len(s)-1]
-		}
-		return "requires an argument: " + s[len(s)-2:len(s)-1]
-	})
-	return out.String(), stderr, cmd.ProcessState.ExitCode()
-}
-
-func (r real) cat(n string) (string, bool) {
-	b, err := os.ReadFile(r.root + n)
-	return string(b), err == nil
 }
 
 // play runs the commands of a transcript and returns it with what they print.
@@ -373,31 +340,4 @@ type beforeRename struct {
 func (b beforeRename) Rename(from, to string) error {
 	b.do()
 	return b.memFS.Rename(from, to)
-}
-
-// TestOracleTranscripts plays the transcripts to real programs: below the
-// directory HEIMWEG_UCI_ROOTS, one root directory per release line with bin/uci.
-func TestOracleTranscripts(t *testing.T) {
-	roots := os.Getenv("HEIMWEG_UCI_ROOTS")
-	if roots == "" {
-		t.Skip("skipped: uci (HEIMWEG_UCI_ROOTS names no directory with the real one)")
-	}
-	scripts(t, func(t *testing.T, file, line string, a *txtar.Archive) {
-		r := real{filepath.Join(roots, line)}
-		for _, d := range []string{"/etc/config", "/tmp/.uci", "/var/run/uci", "/tmp/other"} {
-			if err := os.RemoveAll(r.root + d); err != nil {
-				t.Fatal(err)
-			}
-		}
-		os.MkdirAll(r.root+"/etc/config", 0o755)
-		for _, f := range a.Files {
-			if strings.HasPrefix(f.Name, "/") {
-				os.MkdirAll(r.root+path.Dir(f.Name), 0o755)
-				os.WriteFile(r.root+f.Name, f.Data, 0o600)
-			}
-		}
-		if got := play(t, r, a); got != string(a.Comment) {
-			t.Errorf("real\n%s\ntranscript\n%s", got, a.Comment)
-		}
-	})
 }
