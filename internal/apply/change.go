@@ -139,5 +139,6 @@ func (s *Session) peers(ctx context.Context, p *plan.Plan, r Request) (err error
 	if err != nil {
 		return err
 	}
-	return s.unsettled(r)
+	err, _ = s.unsettled(r)
+	return err
 }

@@ -173,9 +173,9 @@ func (s *Session) verify(ctx context.Context, p *plan.Plan, r Request, c openwrt
 		if err := s.comeBack(ctx, addrs...); err != nil {
 			return err
 		}
-		left := s.unsettled(r)
-		if left == nil {
-			return nil
+		left, patience := s.unsettled(r)
+		if left == nil || !patience {
+			return left
 		}
 		// Interfaces come up when they come up; the guard's time is the limit.
 		if err := pause(ctx, retryPause); err != nil {
@@ -185,26 +185,28 @@ func (s *Session) verify(ctx context.Context, p *plan.Plan, r Request, c openwrt
 }
 
 // unsettled plans again and says what is still different, nil for nothing.
-func (s *Session) unsettled(r Request) error {
+// patience: time may mend it, because everything is written and only not live yet.
+func (s *Session) unsettled(r Request) (left error, patience bool) {
 	snap := *s.snap
 	snap.Pending, snap.Locked = nil, "" // ours
 	p, _ := plan.For(r.Home, &snap, r.Access)
-	steps := p.Steps
-	var left []string
-	for _, st := range steps {
-		if st.Do != plan.Record {
-			left = append(left, st.ID)
-		}
-	}
-	if len(left) == 0 {
-		return nil
-	}
 	f := fault.New("not-settled", "the router did not become what was wanted")
-	for _, l := range left {
-		f.Saw("still to do: %s", l)
+	patience = true
+	for _, st := range p.Steps {
+		switch st.Do {
+		case plan.Record:
+			continue
+		case plan.Activate, plan.PeerAdd, plan.PeerChange, plan.PeerRemove:
+		default:
+			patience = false
+		}
+		f.Saw("still to do: %s", st.ID)
+	}
+	if len(f.Seen) == 0 {
+		return nil, false
 	}
 	return f.Because("the old settings are back").
-		Do("run the same command again with -v; if it stays so, please report the lines above")
+		Do("run the same command again with -v; if it stays so, please report the lines above"), patience
 }
 
 func addresses(now string, moves []plan.Move) []string {
@@ -272,7 +274,8 @@ func (s *Session) confirm(ctx context.Context, p *plan.Plan, c openwrt.Change, d
 		return err
 	}
 	s.snap = snap
-	return s.unsettled(r)
+	err, _ = s.unsettled(r)
+	return err
 }
 
 func (s *Session) record(p *plan.Plan, docs map[string]*uci.Document, id string) router.Written {

@@ -17,6 +17,8 @@ package apply
 import (
 	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/event"
@@ -100,6 +102,17 @@ func (s *Session) Snapshot() *router.Snapshot { return s.snap }
 
 // Shell is the connection, for looks of another kind.
 func (s *Session) Shell() openwrt.Shell { return s.conn }
+
+// Local is this computer's address on the connection, invalid when the way leads
+// through another computer.
+func (s *Session) Local() netip.Addr {
+	c, ok := s.conn.(interface{ LocalAddr() net.Addr })
+	if !ok {
+		return netip.Addr{}
+	}
+	ap, _ := netip.ParseAddrPort(c.LocalAddr().String())
+	return ap.Addr().Unmap()
+}
 
 // Moved is the router's new address when it changed during this session, else "".
 func (s *Session) Moved() string { return s.moved }

@@ -9,13 +9,16 @@ package hostnet
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Fresh is where an OpenWrt router answers after its first boot
@@ -83,6 +86,41 @@ func gateways(table []byte) []netip.Addr {
 		binary.LittleEndian.PutUint32(b[:], binary.BigEndian.Uint32(raw))
 		if a := netip.AddrFrom4(b); !a.IsUnspecified() {
 			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Dial opens a connection; nil means the real network.
+type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// Greeting tries SSH's port on all addresses side by side and returns those that
+// greet as an SSH server, in the order given. The deadline is ctx's.
+func Greeting(ctx context.Context, dial Dial, addrs []netip.Addr) []netip.Addr {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	greets := make([]bool, len(addrs))
+	var wg sync.WaitGroup
+	for i, a := range addrs {
+		wg.Go(func() {
+			c, err := dial(ctx, "tcp", netip.AddrPortFrom(a, 22).String())
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			defer stop()
+			var b [4]byte
+			_, err = io.ReadFull(c, b[:])
+			greets[i] = err == nil && string(b[:]) == "SSH-"
+		})
+	}
+	wg.Wait()
+	var out []netip.Addr
+	for i, ok := range greets {
+		if ok {
+			out = append(out, addrs[i])
 		}
 	}
 	return out

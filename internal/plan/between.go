@@ -239,11 +239,14 @@ func identity(s uci.Section) string {
 	return s.Type
 }
 
-// fill puts the secrets of have in the places that the wanted section marks.
+// fill puts the secrets of have in the places that the wanted section marks. A
+// peer with another key is another device, or the same one after a loss: it gets
+// another preshared key as well.
 func fill(want, have uci.Section) (uci.Section, bool) {
 	kept := false
+	other := identity(want) != identity(have)
 	for _, o := range want.Options {
-		if !blueprint.IsKeep(o) {
+		if !blueprint.IsKeep(o) || other {
 			continue
 		}
 		if text, ok := have.Get(o.Name); ok && usable(o.Name, text) {

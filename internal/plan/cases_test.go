@@ -271,7 +271,7 @@ func parseNetwork(s string) (n subnet.Network) {
 }
 
 // One peer's life: each change is its section, the live tunnel and the record,
-// without a guard; its preshared key stays as long as it lives.
+// without a guard; its preshared key stays as long as its own key does.
 func TestPeerLife(t *testing.T) {
 	for _, release := range []string{"21.02", "22.03", "25.12"} {
 		t.Run(release, func(t *testing.T) {
@@ -279,14 +279,15 @@ func TestPeerLife(t *testing.T) {
 			k := h.Peers[1].PublicKey.String()
 			s := settled(t, h, release)
 			psk := presharedOf(t, s, "hw_peer_laptop")
+			var secrets plan.Secrets
 			next := func(h home.Home, want ...string) {
 				t.Helper()
 				p, _ := plan.For(h, s, access)
 				wantSteps(t, p, want...)
-				if p.NeedsGuard() || len(p.Risks()) > 0 || p.Needs().Private || len(p.Needs().Preshared) > 0 {
+				if p.NeedsGuard() || len(p.Risks()) > 0 || p.Needs().Private || len(p.Needs().Preshared) != len(secrets.Preshared) {
 					t.Errorf("it takes more than it should:\n%s", text(p))
 				}
-				s = settle(t, s, roundTrip(t, p), plan.Secrets{})
+				s = settle(t, s, roundTrip(t, p), secrets)
 				mustEmpty(t, h, s)
 			}
 			h = with(h, 1, func(p *home.Peer) { p.Disabled = true })
@@ -307,8 +308,16 @@ func TestPeerLife(t *testing.T) {
 			if presharedOf(t, s, "hw_peer_old_laptop") != psk {
 				t.Error("its preshared key is another one after renaming")
 			}
+			// Another key is another device, or the same one after a loss: what it
+			// shared with the router does not stay.
+			fresh, _ := key.NewPreshared(strings.NewReader(strings.Repeat("f", key.Size)))
+			secrets.Preshared = map[string]key.Preshared{"old-laptop": fresh}
 			h = with(h, 1, func(p *home.Peer) { p.PublicKey = testPublic(50) })
 			next(h, "change network.hw_peer_old_laptop", "peer-remove "+k, "peer-add "+testPublic(50).String(), "record")
+			if presharedOf(t, s, "hw_peer_old_laptop") != router.Digest(fresh.Reveal()) {
+				t.Error("a peer with a new key still has its old preshared key")
+			}
+			secrets.Preshared = nil
 			h.Peers = h.Peers[:1]
 			next(h, "remove network.hw_peer_old_laptop", "peer-remove "+testPublic(50).String(), "record")
 		})

@@ -11,8 +11,8 @@ import (
 	"github.com/heimweg/heimweg/internal/uci"
 )
 
-// Secrets are what a plan needs and must not hold. One that the router has
-// already is never replaced by one of these.
+// Secrets are what a plan needs and must not hold. A secret that the plan keeps is
+// never replaced by one of these.
 type Secrets struct {
 	Private   key.Private
 	Preshared map[string]key.Preshared // by peer
@@ -100,7 +100,7 @@ func (e *editor) option(s Step, l Line, have uci.Section) (uci.Option, error) {
 	if l.Secret == NotSecret {
 		return l.option(), nil
 	}
-	if text, ok := have.Get(l.Option); ok && usable(l.Option, text) {
+	if text, ok := have.Get(l.Option); ok && l.Secret != SecretNew && usable(l.Option, text) {
 		return uci.HiddenOpt(l.Option, text), nil
 	}
 	text := e.secrets.Private.Reveal()

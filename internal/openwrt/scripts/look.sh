@@ -22,15 +22,17 @@ root_password() {
 }
 
 installed() {
+	[ -n "$PACKAGES" ] || return 0
 	if [ -n "$(command -v apk)" ]; then
 		for p in $PACKAGES; do
 			apk info -e "$p" >/dev/null 2>&1 && echo "$p"
 		done
 	else
 		for p in $PACKAGES; do
-			[ ! -f "/usr/lib/opkg/info/$p.control" ] || echo "$p"
+			sed -n "/^Package: $p\$/,/^\$/p" /usr/lib/opkg/status | grep -q '^Status: .* installed$' && echo "$p"
 		done
 	fi
+	return 0
 }
 
 programs() { for p in apk opkg fw4 fw3 wg ubus uci; do [ -z "$(command -v "$p")" ] || echo "$p"; done; }

@@ -1,0 +1,336 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/heimweg/heimweg/internal/lab/world"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected output in scripts")
+
+// TestScripts runs the command line against emulated homes. Besides
+// testscript's own commands there are:
+//
+//	world [--release R] [--uplink KIND] [--lans N] [--no-gateway]   switch a home on
+//	heimweg ARGS…        run heimweg in it; "stdin FILE" before it gives it answers
+//	tty                  from now on a person sits at a terminal (of 100 × 50)
+//	router 'SCRIPT'      run a script on the box, as its owner would
+//	isp map|unmap PORT   the lab's hand on the ISP router
+//	phone join FILE | fetch URL | ping ADDR | leave
+//	laptop home|uplink|outside
+//	trips N              heimweg's last run took at most N round trips
+//	power cut|on|cycle   the box's plug
+//	silent [FILE…]       no secret of the router or of these .conf files was written so far
+//	replace FILE OLD NEW edit a file
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: worlds (-short)")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup:               setUpScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"world": scriptWorld, "heimweg": scriptHeimweg, "tty": scriptTTY, "router": scriptRouter,
+			"isp": scriptISP, "phone": scriptPhone, "laptop": scriptLaptop, "trips": scriptTrips,
+			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace,
+		},
+	})
+}
+
+// stage is what one script works with.
+type stage struct {
+	w        *world.World
+	tty      bool
+	trips    int64
+	all      bytes.Buffer // everything that heimweg has written so far
+	tethered bool
+}
+
+type stageKey struct{}
+
+func setUpScript(e *testscript.Env) error {
+	s := new(stage)
+	e.Values[stageKey{}] = s
+	e.Setenv("HEIMWEG_CONFIG", e.WorkDir+"/.config")
+	e.Defer(func() {
+		if s.w != nil {
+			s.w.Close()
+		}
+	})
+	return nil
+}
+
+func stageOf(ts *testscript.TestScript) *stage { return ts.Value(stageKey{}).(*stage) }
+
+func home0(ts *testscript.TestScript) *world.World {
+	s := stageOf(ts)
+	if s.w == nil {
+		ts.Fatalf("there is no world yet")
+	}
+	return s.w
+}
+
+func within(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), d)
+}
+
+func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
+	l := labFlags{release: "24.10", uplink: "behind-isp-router", lans: 1, seed: 1}
+	gateway := true
+	for i := 0; i < len(args); i++ {
+		switch args[i] {
+		case "--no-gateway":
+			gateway = false
+		case "--release", "--uplink", "--lans":
+			if i+1 == len(args) {
+				ts.Fatalf("%s what?", args[i])
+			}
+			i++
+			switch args[i-1] {
+			case "--release":
+				l.release = args[i]
+			case "--uplink":
+				l.uplink = args[i]
+			default:
+				l.lans, _ = strconv.Atoi(args[i])
+			}
+		default:
+			ts.Fatalf("world knows no %q", args[i])
+		}
+	}
+	o, err := l.options()
+	ts.Check(err)
+	o.NASWithoutGateway = !gateway
+	ctx, cancel := within(30 * time.Second)
+	defer cancel()
+	s := stageOf(ts)
+	s.w, err = world.New(ctx, o)
+	ts.Check(err)
+	ts.Check(s.w.WaitReady(ctx))
+	at, _ := s.w.RouterLAN()
+	ts.Setenv("ROUTER", at.String())
+	ts.Setenv("NAS", s.w.NAS.Addr().String())
+	ts.Setenv("ENDPOINT", world.EndpointName)
+}
+
+func scriptTTY(ts *testscript.TestScript, neg bool, _ []string) { stageOf(ts).tty = !neg }
+
+// person is a terminal with somebody at it.
+type person struct {
+	there bool
+	in    io.Reader
+}
+
+func (p person) IsTerminal() bool       { return p.there }
+func (p person) Size() (int, int, bool) { return 100, 50, p.there }
+func (p person) ReadSecret() (string, error) {
+	s, err := lineOf(p.in)
+	return strings.TrimSpace(s), err
+}
+
+func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
+	s := stageOf(ts)
+	var in io.Reader = strings.NewReader("")
+	if b, err := os.ReadFile(ts.MkAbs("answers")); err == nil {
+		in = bytes.NewReader(b)
+		ts.Check(os.Remove(ts.MkAbs("answers")))
+	}
+	var out, said bytes.Buffer
+	env := Env{
+		In: in, Out: &out, Err: &said, Getenv: ts.Getenv, Terminal: person{s.tty, in},
+	}
+	var before int64
+	if s.w != nil {
+		env.Dial = s.w.LaptopDial
+		env.Bind = func() conn.Bind { return s.w.OutsideBind() }
+		env.Lookup = labLookup(s.w)
+		before = s.w.Router.Stats().Execs
+	}
+	args = absolute(ts, args)
+	home := ts.MkAbs("home.toml")
+	ctx, cancel := within(2 * time.Minute)
+	defer cancel()
+	code := Run(ctx, env, append([]string{"--home", home}, args...))
+	if s.w != nil {
+		s.trips = s.w.Router.Stats().Execs - before
+	}
+	text := strings.ReplaceAll(out.String(), home, "home.toml")
+	talk := strings.ReplaceAll(said.String(), home, "home.toml")
+	s.all.WriteString(text + talk)
+	fmt.Fprint(ts.Stdout(), text)
+	fmt.Fprint(ts.Stderr(), talk)
+	ts.Setenv("EXIT", strconv.Itoa(code))
+	if (code == 0) == neg {
+		ts.Fatalf("heimweg %s: exit code %d", strings.Join(args, " "), code)
+	}
+}
+
+// absolute makes files that flags name absolute: scripts run side by side in one
+// process, which has only one working folder.
+func absolute(ts *testscript.TestScript, args []string) []string {
+	out := append([]string(nil), args...)
+	for i := 1; i < len(out); i++ {
+		switch out[i-1] {
+		case "-o", "--png", "--svg", "--identity":
+			if out[i] != "-" {
+				out[i] = ts.MkAbs(out[i])
+			}
+		}
+	}
+	if len(out) > 1 && out[0] == "apply" && !strings.HasPrefix(out[1], "-") {
+		out[1] = ts.MkAbs(out[1])
+	}
+	return out
+}
+
+func scriptRouter(ts *testscript.TestScript, neg bool, args []string) {
+	out, said, exit := home0(ts).Router.Sh(strings.Join(args, " "))
+	fmt.Fprint(ts.Stdout(), out)
+	fmt.Fprint(ts.Stderr(), said)
+	if (exit == 0) == neg {
+		ts.Fatalf("exit code %d", exit)
+	}
+}
+
+func scriptISP(ts *testscript.TestScript, _ bool, args []string) {
+	w := home0(ts)
+	port, err := strconv.ParseUint(args[1], 10, 16)
+	ts.Check(err)
+	if args[0] == "map" {
+		ts.Check(w.MapPort(uint16(port)))
+		return
+	}
+	if w.ISP != nil && !w.ISP.Unmap("udp", uint16(port)) {
+		ts.Fatalf("there was no mapping for %d", port)
+	}
+}
+
+func scriptPhone(ts *testscript.TestScript, neg bool, args []string) {
+	w := home0(ts)
+	ctx, cancel := within(map[bool]time.Duration{false: 40 * time.Second, true: 2 * time.Second}[neg])
+	defer cancel()
+	var err error
+	switch args[0] {
+	case "join":
+		err = w.Phone.Join(ts.ReadFile(args[1]))
+	case "leave":
+		w.Phone.Leave()
+	case "fetch":
+		var page string
+		page, err = w.Phone.Get(ctx, args[1])
+		fmt.Fprintln(ts.Stdout(), page)
+	case "ping":
+		_, err = w.Phone.Ping(ctx, netip.MustParseAddr(args[1]))
+	default:
+		ts.Fatalf("a phone cannot %q", args[0])
+	}
+	switch {
+	case err != nil && !neg:
+		ts.Fatalf("%v\nwhere packets died:\n%s", err, w.WhereDied(nil))
+	case err == nil && neg:
+		ts.Fatalf("the phone could, and should not")
+	}
+}
+
+func scriptLaptop(ts *testscript.TestScript, _ bool, args []string) {
+	w := home0(ts)
+	switch args[0] {
+	case "home":
+		w.Laptop.AtHome()
+	case "uplink":
+		w.Laptop.OnUplink()
+	case "outside":
+		w.Laptop.Tethered()
+	}
+	ctx, cancel := within(20 * time.Second)
+	defer cancel()
+	ts.Check(w.Laptop.WaitAddress(ctx))
+	at, _ := w.RouterLAN()
+	ts.Setenv("ROUTER", at.String())
+}
+
+func scriptTrips(ts *testscript.TestScript, _ bool, args []string) {
+	most, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	if got := stageOf(ts).trips; got > most || got == 0 {
+		ts.Fatalf("heimweg's last run took %d round trips, allowed are 1 to %d", got, most)
+	}
+}
+
+func scriptPower(ts *testscript.TestScript, _ bool, args []string) {
+	w := home0(ts)
+	switch args[0] {
+	case "cut":
+		w.Router.PowerCut()
+		return
+	case "on":
+		w.Router.PowerOn()
+	case "cycle":
+		w.Router.PowerCycle()
+	}
+	ctx, cancel := within(30 * time.Second)
+	defer cancel()
+	ts.Check(w.WaitReady(ctx))
+}
+
+// scriptSilent: none of the secrets that are on the router or in the given files
+// stands in anything that heimweg has written so far.
+func scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
+	s := stageOf(ts)
+	dump, _, _ := home0(ts).Router.Sh("uci show network; cat /etc/shadow")
+	var secrets []string
+	for l := range strings.Lines(dump) {
+		if strings.Contains(l, "private_key=") || strings.Contains(l, "preshared_key=") {
+			_, v, _ := strings.Cut(strings.TrimSpace(l), "=")
+			secrets = append(secrets, strings.Trim(v, "'"))
+		}
+		if f := strings.Split(l, ":"); f[0] == "root" && len(f) > 1 && len(f[1]) > 4 {
+			secrets = append(secrets, f[1])
+		}
+	}
+	for _, a := range args {
+		for l := range strings.Lines(ts.ReadFile(a)) {
+			if k, v, ok := strings.Cut(l, "="); ok && strings.Contains(k, "PrivateKey") {
+				secrets = append(secrets, strings.TrimSpace(v))
+			}
+		}
+	}
+	if len(secrets) == 0 {
+		ts.Fatalf("there are no secrets to look for")
+	}
+	for _, x := range secrets {
+		if strings.Contains(s.all.String(), x) {
+			ts.Fatalf("a secret was written: %s…", x[:6])
+		}
+		quoted, _ := json.Marshal(x)
+		if strings.Contains(s.all.String(), strings.Trim(string(quoted), `"`)) {
+			ts.Fatalf("a secret was written, quoted: %s…", x[:6])
+		}
+	}
+}
+
+// scriptReplace edits a file: replace FILE OLD NEW.
+func scriptReplace(ts *testscript.TestScript, _ bool, args []string) {
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not contain %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(text, args[1], args[2], 1)), 0o600))
+}

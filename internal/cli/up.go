@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/heimweg/heimweg/internal/fault"
+	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/router"
+	"github.com/heimweg/heimweg/internal/view"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	var n answers
+	var d delivery
+	var peer string
+	c := &cobra.Command{
+		Use: "up", Short: "the whole evening: home.toml, plan, apply, first device, proof", Args: cobra.NoArgs,
+		Long: `up does what is not done yet: it writes home.toml (init), shows and applies the
+plan, adds the first device, and verifies. Run it again at any time.`,
+		Example: `  heimweg up
+  heimweg up --peer phone --endpoint home.example.net`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context(), n, d, peer) },
+	}
+	n.flags(c)
+	c.Flags().StringVar(&peer, "peer", "", "name of the first device (default: asked for)")
+	c.Flags().StringVarP(&d.conf, "output", "o", "", "write the first device's configuration to this file")
+	c.Flags().StringVar(&d.png, "png", "", "write its QR code to this PNG file")
+	c.Flags().StringVar(&d.svg, "svg", "", "write its QR code to this SVG file")
+	return c
+}
+
+func (a *app) up(ctx context.Context, n answers, d delivery, peer string) error {
+	start := time.Now()
+	if _, err := os.Lstat(a.homePath); err != nil {
+		if _, err := a.init(ctx, n); err != nil {
+			return err
+		}
+	}
+	if err := a.apply(ctx, nil); err != nil {
+		return err
+	}
+	f, err := a.readHome()
+	if err != nil {
+		return err
+	}
+	if err := a.firstPeer(ctx, f, d, peer); err != nil {
+		return err
+	}
+	if f, err = a.readHome(); err != nil {
+		return err
+	}
+	v, err := a.visit(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	a.tellMapping(f.Home, v.Snapshot())
+	res, err := a.test(ctx, v, verifyFlags{via: a.Getenv("HEIMWEG_OUTSIDE")})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(res)
+	}
+	view.Verify(a.Out, a.style, res)
+	if res.Broken() {
+		return errExit(fault.ExitDifferences)
+	}
+	a.sayf("Done in %s. What you wanted is written in %s. Next: heimweg peer add laptop", view.Took(time.Since(start)), a.homePath)
+	return nil
+}
+
+// firstPeer adds a device when there is none yet.
+func (a *app) firstPeer(ctx context.Context, f *home.File, d delivery, name string) error {
+	if name == "" {
+		if len(f.Home.Peers) > 0 || !a.Terminal.IsTerminal() {
+			return nil
+		}
+		got, err := a.ask(ctx, "First device? Its name:", "phone", "--peer NAME")
+		if err != nil {
+			return err
+		}
+		name = got
+	}
+	if _, known := f.Home.Peer(name); known {
+		return nil
+	}
+	return a.addPeer(ctx, name, d, false)
+}
+
+// tellMapping says which port the ISP router has to let through, and where to.
+func (a *app) tellMapping(h home.Home, snap *router.Snapshot) {
+	if h.Uplink.Kind == home.Direct {
+		return
+	}
+	iface := "wan"
+	if h.Uplink.Kind == home.OneArmed {
+		iface = "lan"
+	}
+	i, _ := snap.Interface(iface)
+	to := "the home router"
+	for _, p := range i.Addresses {
+		if p.Addr().Is4() {
+			to = p.Addr().String()
+			break
+		}
+	}
+	a.sayf("%-24s on the ISP router, UDP %d has to go to %s port %d (port sharing, IPv4 and IPv6);", "One thing by hand", h.Tunnel.CallPort(), to, h.Tunnel.Port)
+	a.sayf("%-24s and let it always give %s the same address", "", to)
+}
+
+// whereAmI is bare `heimweg`: where you are, and the next step.
+func (a *app) whereAmI(context.Context) error {
+	f, err := a.readHome()
+	if err != nil {
+		if fault.Find(err) != nil && fault.Find(err).Code == "no-home" {
+			fmt.Fprintln(a.Out, "There is no home.toml here yet.")
+			fmt.Fprintln(a.Out, "  next  heimweg up        sets up a router and the first device")
+			fmt.Fprintln(a.Out, "        heimweg lab tour  shows it all in an emulated home, nothing touched")
+			return nil
+		}
+		return err
+	}
+	h := f.Home
+	fmt.Fprintf(a.Out, "%s: router %s, tunnel %s, %d devices\n", a.homePath, h.Router.Address, h.Tunnel.Network, len(h.Peers))
+	next := "heimweg status    who is home"
+	if len(h.Peers) == 0 {
+		next = "heimweg up        finishes the evening: first device and proof"
+	}
+	fmt.Fprintln(a.Out, "  next  "+next)
+	return nil
+}
