@@ -293,7 +293,7 @@ func TestBusyboxTakeBack(t *testing.T) {
 			case "timer":
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
-				for tick := time.NewTicker(50 * time.Millisecond); j.exists("etc/heimweg/pending") || j.exists("etc/heimweg/restoring"); {
+				for tick := time.NewTicker(50 * time.Millisecond); j.exists("etc/heimweg/pending") || j.exists("etc/heimweg/restoring") || j.exists("tmp/heimweg/lock"); {
 					select {
 					case <-ctx.Done():
 						t.Fatal("the timer did not take the change back in 20 s")

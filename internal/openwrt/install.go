@@ -99,6 +99,14 @@ var packageTexts = []struct {
 	{regexp.MustCompile(`Unknown package '(?P<pkg>[^']+)'`), TroubleNoSuch},
 }
 
+// opkgFunction is what opkg puts before a sentence, such as "opkg_install_cmd: ".
+var opkgFunction = regexp.MustCompile(`^[a-z]+(_[a-z]+)+: `)
+
+// sentence is a manager's line without its bullet and the name of the function.
+func sentence(l string) string {
+	return opkgFunction.ReplaceAllString(strings.Trim(strings.TrimSpace(l), "*. "), "")
+}
+
 func packageError(said string) *PackageError {
 	lines := strings.Split(said, "\n")
 	for _, t := range packageTexts {
@@ -107,7 +115,7 @@ func packageError(said string) *PackageError {
 			if m == nil {
 				continue
 			}
-			e := &PackageError{Trouble: t.trouble, Said: strings.Trim(strings.TrimSpace(l), "*. ")}
+			e := &PackageError{Trouble: t.trouble, Said: sentence(l)}
 			for i, n := range t.re.SubexpNames() {
 				switch n {
 				case "pkg":
@@ -123,7 +131,7 @@ func packageError(said string) *PackageError {
 	}
 	last := ""
 	for _, l := range lines {
-		if l = strings.TrimSpace(l); l != "" {
+		if l = sentence(l); l != "" {
 			last = l
 		}
 	}

@@ -179,7 +179,7 @@ func readModes(lines []string) map[string]string {
 				mode |= 1 << (8 - i)
 			}
 		}
-		out[f[len(f)-1]] = fmt.Sprintf("%04o", mode)
+		out[f[8]] = fmt.Sprintf("%04o", mode)
 	}
 	return out
 }
@@ -374,10 +374,12 @@ func readPeer(f []string) (p router.Peer, ok bool) {
 // the first minutes after flashing, while jffs2 is being formatted, the overlay
 // lies in RAM and what is written is lost by a power cut (fstools, overlay.c).
 func readSpace(s *router.Snapshot, ps parts) {
-	for _, l := range ps["space"].lines() {
-		f := strings.Fields(l)
-		if len(f) == 6 && f[5] == "/overlay" {
-			s.Space.OverlayKB, _ = strconv.ParseInt(f[3], 10, 64)
+	// The last line is the file system that holds /overlay: itself, or the root of
+	// an image without one (ext4). busybox puts a long device name on a line of its
+	// own, so the figures are counted from the right.
+	if l := ps["space"].lines(); len(l) > 0 {
+		if f := strings.Fields(l[len(l)-1]); len(f) >= 5 {
+			s.Space.OverlayKB, _ = strconv.ParseInt(f[len(f)-3], 10, 64)
 		}
 	}
 	overlay, flash := false, false

@@ -165,7 +165,8 @@ func clip(s string, n int) string {
 }
 
 // cut reads the frames "\n@NONCE begin NAME\n" … "\n@NONCE end NAME EXIT\n". A
-// part that was begun and not ended is left out.
+// part that was begun and not ended is left out; it does not swallow the next
+// one, which may say why.
 func cut(out []byte, nonce string) parts {
 	ps := parts{}
 	begin, end := []byte("\n@"+nonce+" begin "), []byte("\n@"+nonce+" end ")
@@ -186,6 +187,9 @@ func cut(out []byte, nonce string) parts {
 			return ps
 		}
 		body := rest[:j]
+		if bytes.Contains(body, begin) {
+			continue
+		}
 		if len(body) > 0 {
 			body = body[1:]
 		}
