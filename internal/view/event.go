@@ -79,9 +79,9 @@ func (t *teller) endLine() {
 // Took writes a measured time the way people read it.
 func Took(d time.Duration) string {
 	switch {
-	case d < 10*time.Second:
+	case d < 9950*time.Millisecond:
 		return fmt.Sprintf("%.1f s", d.Seconds())
-	case d < 2*time.Minute:
+	case d < 119500*time.Millisecond:
 		return fmt.Sprintf("%.0f s", d.Seconds())
 	}
 	return fmt.Sprintf("%d min", int(d.Minutes()+0.5))

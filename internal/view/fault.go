@@ -34,7 +34,7 @@ func one(w io.Writer, st Style, f *fault.Fault) {
 	if f.Place != nil {
 		head = f.Place.String() + ": "
 	}
-	fmt.Fprintf(w, "%s%s\n", st.Bad(head), f.What)
+	fmt.Fprintf(w, "%s%s\n", st.Bad(head), clean(f.What))
 	if p := f.Place; p != nil && p.Text != "" {
 		snippet(w, st, *p)
 	}
@@ -47,7 +47,7 @@ func one(w io.Writer, st Style, f *fault.Fault) {
 // column in a Place, so they are shown as one blank.
 func snippet(w io.Writer, st Style, p fault.Place) {
 	no := fmt.Sprintf("%4d", p.Line)
-	text := strings.ReplaceAll(p.Text, "\t", " ")
+	text := clean(strings.ReplaceAll(p.Text, "\t", " "))
 	fmt.Fprintf(w, "%s | %s\n", no, text)
 	if p.Column <= 0 || p.Column-1 > len(p.Text) {
 		return
@@ -68,6 +68,25 @@ func lines(w io.Writer, label string, texts []string) {
 		if i > 0 {
 			label = ""
 		}
-		fmt.Fprintf(w, "  %-5s %s\n", label, strings.ReplaceAll(t, "\n", "\n        "))
+		var shown []string
+		for l := range strings.SplitSeq(t, "\n") {
+			shown = append(shown, clean(strings.TrimSuffix(l, "\r")))
+		}
+		fmt.Fprintf(w, "  %-5s %s\n", label, strings.Join(shown, "\n        "))
 	}
+}
+
+// clean takes control characters out of a line: what a router says about itself
+// must not move the cursor of the person who reads it. Each becomes one "?", so
+// that columns stay where they are.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case r < ' ' || r >= 0x7f && r < 0xa0:
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -39,7 +40,7 @@ func routerLine(r plan.Router) string {
 	if r.Hostname != "" {
 		s = r.Hostname + ": " + s
 	}
-	return s
+	return clean(s)
 }
 
 func notes(w io.Writer, st Style, p *plan.Plan) {
@@ -59,9 +60,9 @@ func step(w io.Writer, st Style, s plan.Step, all bool) {
 		return
 	}
 	mark, what := headline(st, s)
-	fmt.Fprintf(w, "  %s %-34s %s\n", mark, what, st.Dim(s.Why))
+	fmt.Fprintf(w, "  %s %-34s %s\n", mark, clean(what), st.Dim(clean(detail(s))))
 	if s.Drift {
-		fmt.Fprintf(w, "      %s\n", st.Changed(s.Who))
+		fmt.Fprintf(w, "      %s\n", st.Changed(clean(s.Who)))
 	}
 	switch s.Do {
 	case plan.Change, plan.Adjust:
@@ -79,6 +80,45 @@ func step(w io.Writer, st Style, s plan.Step, all bool) {
 			}
 		}
 	}
+}
+
+// detail is what stands beside the headline: why, or for a peer and a tunnel,
+// whose reason is plain, with which addresses.
+func detail(s plan.Step) string {
+	if s.Do != plan.Create || s.Name == "" && s.Type != "interface" {
+		return s.Why
+	}
+	option := func(name string) []string {
+		for _, l := range s.New {
+			if l.Option == name {
+				return slices.Clone(l.Values)
+			}
+		}
+		return nil
+	}
+	words := append(option("addresses"), option("allowed_ips")...)
+	for i, w := range words {
+		words[i] = strings.TrimSuffix(strings.TrimSuffix(w, "/32"), "/128")
+	}
+	if port := option("listen_port"); port != nil {
+		words = append(words, "UDP "+port[0])
+	}
+	if slices.Contains(option("disabled"), "1") {
+		words = append(words, "disabled")
+	}
+	return strings.Join(words, ", ")
+}
+
+// howText says in words how written settings are made live.
+var howText = map[plan.How]string{
+	plan.NetworkRestart: "restart the networks",
+	plan.NetworkReload:  "reload the networks",
+	plan.TunnelUp:       "restart the tunnel",
+	plan.TunnelRenew:    "renew the tunnel",
+	plan.FirewallReload: "reload the firewall",
+	plan.DnsmasqReload:  "reload DNS and DHCP",
+	plan.OdhcpdReload:   "reload IPv6 announcements",
+	plan.DropbearReload: "reload the SSH server",
 }
 
 func headline(st Style, s plan.Step) (mark, what string) {
@@ -99,13 +139,13 @@ func headline(st Style, s plan.Step) (mark, what string) {
 	case plan.Adjust:
 		return change, fmt.Sprintf("yours: %s.%s", s.Config, s.Section)
 	case plan.PeerAdd:
-		return add, fmt.Sprintf("live: device %s", orKey(s))
+		return add, "live: peer " + orKey(s)
 	case plan.PeerChange:
-		return change, fmt.Sprintf("live: device %s", orKey(s))
+		return change, "live: peer " + orKey(s)
 	case plan.PeerRemove:
-		return remove, fmt.Sprintf("live: device %s", orKey(s))
+		return remove, "live: peer " + orKey(s)
 	case plan.Activate:
-		return change, "make live: " + string(s.How)
+		return change, "make live: " + cmp.Or(howText[s.How], string(s.How))
 	case plan.Record:
 		return change, "heimweg's note on the router"
 	}
@@ -180,7 +220,7 @@ func valueText(l plan.Line) string {
 	case plan.SecretKept, plan.SecretThere:
 		return "(secret, stays)"
 	}
-	return strings.Join(l.Values, ", ")
+	return clean(strings.Join(l.Values, ", "))
 }
 
 func riskText(r plan.Risk) string {

@@ -83,14 +83,30 @@ func StatusOf(h home.Home, s *router.Snapshot, p *plan.Plan) Status {
 	}
 	for _, step := range p.Steps {
 		if step.Do != plan.Activate && step.Do != plan.Record {
-			_, what := headline(Style{}, step)
-			st.Differences = append(st.Differences, what)
+			st.Differences = append(st.Differences, difference(step))
 		}
 	}
 	for _, b := range p.Blocked {
 		st.Differences = append(st.Differences, b.What)
 	}
 	return st
+}
+
+// difference says what the router has, seen from what home.toml asks for.
+func difference(s plan.Step) string {
+	_, what := headline(Style{}, s)
+	switch s.Do {
+	case plan.Remove, plan.PeerRemove:
+		what += " should not be there"
+	case plan.Change, plan.Adjust, plan.PeerChange:
+		what += " is different"
+	default:
+		what += " is missing"
+	}
+	if s.Drift {
+		what += "; " + s.Who
+	}
+	return what
 }
 
 func (p *PeerStatus) fill(l router.Peer, now time.Time) {
@@ -122,7 +138,7 @@ func StatusText(w io.Writer, st Style, s Status) {
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "device\taddress\tlatest handshake\tfrom\treceived\tsent")
 		for _, p := range s.Peers {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", peerName(p), p.Address, p.state(), cmp.Or(p.Endpoint, "-"), size(p.Received), size(p.Sent))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", peerName(p), cmp.Or(p.Address, "-"), p.state(), cmp.Or(p.Endpoint, "-"), size(p.Received), size(p.Sent))
 		}
 		t.Flush()
 	} else {
@@ -135,7 +151,7 @@ func StatusText(w io.Writer, st Style, s Status) {
 	}
 	fmt.Fprintf(w, "%s the router differs from home.toml; heimweg apply mends it:\n", st.Changed("!"))
 	for _, d := range s.Differences {
-		fmt.Fprintf(w, "  %s\n", d)
+		fmt.Fprintf(w, "  %s\n", clean(d))
 	}
 }
 
@@ -225,15 +241,15 @@ func PeerTable(w io.Writer, h home.Home) {
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "device\taddress\tpublic key\t")
+	fmt.Fprintln(t, "device\taddress\tpublic key")
 	for _, p := range h.Peers {
 		extra := ""
 		if p.Disabled {
-			extra = "disabled"
+			extra = "\tdisabled"
 		} else if p.Admin {
-			extra = "may log in to the router"
+			extra = "\tmay log in to the router"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", p.Name, p.Address, p.PublicKey, extra)
+		fmt.Fprintf(t, "%s\t%s\t%s%s\n", p.Name, p.Address, p.PublicKey, extra)
 	}
 	t.Flush()
 }
@@ -247,7 +263,7 @@ func PeerDetail(w io.Writer, h home.Home, p home.Peer) {
 	}
 	fmt.Fprintf(w, "  public key  %s\n", v.PublicKey)
 	yes := map[bool]string{true: "yes", false: "no"}
-	fmt.Fprintf(w, "  preshared   %s\n  may log in to the router  %s\n  disabled    %s\n", yes[v.Preshared], yes[v.Admin], yes[v.Disabled])
+	fmt.Fprintf(w, "  preshared   %s\n  disabled    %s\n  log in      %s, to the router itself\n", yes[v.Preshared], yes[v.Disabled], yes[v.Admin])
 	fmt.Fprintf(w, "The private key is on the device only; heimweg peer renew %s makes a new one.\n", v.Name)
 }
 
@@ -255,7 +271,7 @@ func PeerDetail(w io.Writer, h home.Home, p home.Peer) {
 func Verify(w io.Writer, st Style, r verify.Result) {
 	for _, h := range r.Hops {
 		mark := map[verify.Verdict]string{verify.Shown: st.Good("✓"), verify.Broken: st.Bad("✗"), verify.NotShown: st.Dim("?")}[h.Verdict]
-		fmt.Fprintf(w, "  %s %-46s %s\n", mark, h.What, cmp.Or(h.Seen, map[verify.Verdict]string{verify.Shown: "works", verify.NotShown: "not shown"}[h.Verdict]))
+		fmt.Fprintf(w, "  %s %-46s %s\n", mark, h.What, cmp.Or(clean(h.Seen), map[verify.Verdict]string{verify.Shown: "works", verify.NotShown: "not shown"}[h.Verdict]))
 		if h.Verdict == verify.Broken && h.Next != "" {
 			fmt.Fprintf(w, "    next  %s\n", h.Next)
 		}
