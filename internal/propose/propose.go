@@ -6,6 +6,7 @@
 package propose
 
 import (
+	"fmt"
 	"io"
 	"maps"
 	"net/netip"
@@ -24,6 +25,9 @@ type Draft struct {
 	// Collides: the home LAN is the same network as the uplink LAN, so that the
 	// router cannot tell the two apart; the draft moves it.
 	Collides bool
+	// LeftOut are interfaces of further home LANs that collide with the uplink LAN
+	// too; they can follow when the first has moved.
+	LeftOut []string
 	// Away are home LANs that are also common elsewhere.
 	Away []subnet.Away
 	// NeedsEndpoint: the name or address that devices call cannot be found out.
@@ -49,6 +53,10 @@ func Home(rand io.Reader, addr string, snap *router.Snapshot, avoid []netip.Pref
 	d.NeedsEndpoint = !(h.Uplink.Kind == home.Direct && subnet.IsPublic(d.WAN))
 	taken := networks(snap, avoid)
 	h.LANs = lans(site)
+	for _, l := range h.LANs {
+		taken = append(taken, l.Network) // also one that is not plugged in now
+	}
+	h.Tunnel.Interface, h.Tunnel.Port = freeTunnel(site, h.Tunnel)
 	if err := d.separate(rand, taken); err != nil {
 		return d, err
 	}
@@ -101,9 +109,26 @@ func networkOf(i router.Interface, a netip.Addr) subnet.Network {
 	return subnet.Network{}
 }
 
-// lans are the interfaces with a fixed private network whose zone is not the WAN's.
+// freeTunnel finds a name and a port that no tunnel of somebody else has.
+func freeTunnel(site router.Site, t home.Tunnel) (name string, port uint16) {
+	name, port = t.Interface, t.Port
+	for n := 1; ; n++ {
+		if ours, there := site.Interfaces[name]; !there || ours {
+			break
+		}
+		name = fmt.Sprintf("wg%d", n)
+	}
+	for site.Ports[port] != "" {
+		port++
+	}
+	return name, port
+}
+
+// lans are the interfaces with a fixed private network whose zone is not the
+// WAN's. A zone that may not even talk to the router is a network for guests:
+// peers do not come home to it, unless there is no other.
 func lans(site router.Site) []home.LAN {
-	var out []home.LAN
+	var out, guests []home.LAN
 	for _, name := range slices.Sorted(maps.Keys(site.LANs)) {
 		zone, ok := site.Zones[name]
 		if !ok || zone == site.WAN {
@@ -111,28 +136,48 @@ func lans(site router.Site) []home.LAN {
 		}
 		for _, p := range site.LANs[name] {
 			if p.Addr().Is4() && p.Addr().IsPrivate() {
-				out = append(out, home.LAN{Interface: name, Network: subnet.NetworkOf(p)})
+				l := home.LAN{Interface: name, Network: subnet.NetworkOf(p)}
+				if site.Inputs[zone] == "ACCEPT" {
+					out = append(out, l)
+				} else {
+					guests = append(guests, l)
+				}
 				break
 			}
 		}
 	}
+	if len(out) == 0 {
+		return guests
+	}
 	return out
 }
 
-// separate moves a home LAN that is the same network as the uplink LAN.
+// separate moves a home LAN that is the same network as the uplink LAN. home.toml
+// moves one at a time, lest nobody finds the router again: "lan" before others,
+// and what collides besides is left out.
 func (d *Draft) separate(rand io.Reader, taken []subnet.Network) error {
 	up := d.Home.Uplink.Network
-	for i := range d.Home.LANs {
-		l := &d.Home.LANs[i]
-		if up.IsZero() || !l.Network.Overlaps(up) {
+	collides := func(l home.LAN) bool { return !up.IsZero() && l.Network.Overlaps(up) }
+	moves := slices.IndexFunc(d.Home.LANs, func(l home.LAN) bool { return l.Interface == "lan" && collides(l) })
+	if moves < 0 {
+		moves = slices.IndexFunc(d.Home.LANs, collides)
+	}
+	var keep []home.LAN
+	for i, l := range d.Home.LANs {
+		switch {
+		case i == moves:
+			n, err := subnet.Propose(rand, taken)
+			if err != nil {
+				return err
+			}
+			l.Network, l.Renumber, d.Collides = n, true, true
+		case collides(l):
+			d.LeftOut = append(d.LeftOut, l.Interface)
 			continue
 		}
-		n, err := subnet.Propose(rand, append(slices.Clone(taken), l.Network))
-		if err != nil {
-			return err
-		}
-		l.Network, l.Renumber, d.Collides = n, true, true
+		keep = append(keep, l)
 	}
+	d.Home.LANs = keep
 	return nil
 }
 
