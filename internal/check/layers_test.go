@@ -110,6 +110,10 @@ var table = map[string]row{
 	"internal/lab/tcpip":        {lab, nil},
 	"internal/lab/world":        {lab, nil},
 
+	// Makes firmware files for tests and for the emulated boot loader; shares no
+	// code with package image, which judges them.
+	"internal/image/imagetest": {lab, nil},
+
 	"internal/check":      {tool, nil},
 	"internal/check/need": {tool, nil},
 }
