@@ -53,7 +53,7 @@ func (s *Session) change(p *plan.Plan, r Request) (openwrt.Change, map[string]*u
 	}
 	_, c.Up = docs["network"].Section(p.Tunnel)
 	if len(p.Moves) > 0 {
-		c.Wait = 3 * time.Second // the connection will not survive; come back soon
+		c.Wait, c.Delay = 0, time.Second // the connection will not survive; do not wait on it
 	}
 	c.Peers, err = live(p, docs)
 	return c, docs, err

@@ -191,7 +191,7 @@ func (h *household) snapshot() *router.Snapshot {
 	defer cancel()
 	s, err := apply.Start(ctx, h.way(), look, nil)
 	if err != nil {
-		h.t.Fatal(err)
+		h.t.Fatalf("%v\n%s\nthe box says:\n%s", err, explain(err), strings.Join(tail(h.w.Router.Log(), 30), "\n"))
 	}
 	defer s.Close()
 	return s.Snapshot()

@@ -14,6 +14,7 @@ import (
 	"github.com/heimweg/heimweg/internal/openwrt"
 	"github.com/heimweg/heimweg/internal/plan"
 	"github.com/heimweg/heimweg/internal/router"
+	"github.com/heimweg/heimweg/internal/shell"
 	"github.com/heimweg/heimweg/internal/uci"
 )
 
@@ -147,15 +148,23 @@ func (s *Session) guarded(ctx context.Context, p *plan.Plan, r Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.begin(ctx, c); err != nil {
-		return s.giveBack(ctx, c, err)
+	// A lost connection is no verdict: the activation may have moved the very
+	// address that we talked to. What came of it shows over a new connection.
+	var lost *shell.LostError
+	if err := s.begin(ctx, c); err != nil && !errorsAs(err, &lost) {
+		return s.giveBack(ctx, p, c, err)
 	}
 	verify, cancel := context.WithTimeout(ctx, c.Guard-lookPause)
 	defer cancel()
 	if err := s.verify(verify, p, r, c); err != nil {
-		return s.giveBack(ctx, c, err)
+		return s.giveBack(ctx, p, c, err)
 	}
-	return s.confirm(ctx, p, c, docs, r)
+	err = s.confirm(ctx, p, c, docs, r)
+	var refused *openwrt.Refusal
+	if errorsAs(err, &refused) && refused.Code != "late" {
+		return s.giveBack(ctx, p, c, Explain(err, s.addr())) // nothing is kept that cannot be noted
+	}
+	return err
 }
 
 func (s *Session) begin(ctx context.Context, c openwrt.Change) (err error) {
@@ -172,6 +181,9 @@ func (s *Session) verify(ctx context.Context, p *plan.Plan, r Request, c openwrt
 	for {
 		if err := s.comeBack(ctx, addrs...); err != nil {
 			return err
+		}
+		if pending := s.snap.Pending; pending == nil || pending.ID != c.ID {
+			return &openwrt.Refusal{Code: "late", Detail: c.ID}
 		}
 		left, patience := s.unsettled(r)
 		if left == nil || !patience {
@@ -239,17 +251,20 @@ func joinPort(host, port string) string {
 
 // giveBack takes the change back now when the router can still be reached, and
 // leaves it to the guard when not. It works even after Ctrl-C.
-func (s *Session) giveBack(ctx context.Context, c openwrt.Change, cause error) error {
+func (s *Session) giveBack(ctx context.Context, p *plan.Plan, c openwrt.Change, cause error) error {
 	var refused *openwrt.Refusal
-	if errorsAs(cause, &refused) {
+	if fault.Find(cause) == nil && errorsAs(cause, &refused) {
 		return cause // the router has taken it back already, or nothing was changed
 	}
 	end := s.tell.Stage("take-back", "taking the change back")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTime+lookPause)
 	defer cancel()
 	back := openwrt.TakeBack(ctx, s.conn, c.ID)
-	if back != nil {
-		if back = s.connect(ctx, s.way.Addr); back == nil {
+	for _, addr := range append(addresses(s.way.Addr, p.Moves), s.way.Addr) {
+		if back == nil || errorsAs(back, &refused) {
+			break
+		}
+		if back = s.connect(ctx, addr); back == nil {
 			back = openwrt.TakeBack(ctx, s.conn, c.ID)
 		}
 	}

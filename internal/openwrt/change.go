@@ -95,6 +95,9 @@ type Change struct {
 	// Wait is how long the script waits for the activation to end, when the
 	// connection survives it.
 	Wait time.Duration
+	// Delay lets the script's answer get out before an activation that moves the
+	// router's own address; whole seconds.
+	Delay time.Duration
 	// Up: the tunnel interface shall be up afterwards.
 	Up bool
 	// Peers are set on the live interface after the reloads.
@@ -162,6 +165,9 @@ func pskFile(i int) string { return "psk." + strconv.Itoa(i) }
 func (c Change) activateScript() []byte {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\nR=/tmp/heimweg\n{\n")
+	if c.Delay > 0 {
+		b.WriteString("sleep " + seconds(c.Delay) + "\n")
+	}
 	for _, r := range c.Reloads {
 		b.WriteString(c.command(r))
 	}

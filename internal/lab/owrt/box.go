@@ -482,7 +482,14 @@ func remote(p *ash.Proc) bool {
 
 // hooks connects a kernel and a file system to the box's hook.
 func (b *Box) hooks(k *ash.Kernel, f *boxfs.FS) {
-	k.Unknown = b.noteUnknown
+	k.Unknown = func(name string) {
+		b.mu.Lock()
+		alive := b.on && b.k == k
+		b.mu.Unlock()
+		if alive { // a process that dies with the power finds no file any more
+			b.noteUnknown(name)
+		}
+	}
 	k.Before = func(p *ash.Proc, argv []string) (bool, int, string) {
 		if _, ok := p.Session.(quiet); ok {
 			return true, 0, ""

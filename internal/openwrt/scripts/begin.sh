@@ -62,6 +62,7 @@ arm() {
 
 take_back() {
 	say failed "$1 $2"
+	rm -f "$R/begin.pid"
 	stop_timer
 	rm -f "$R/timer.pid"
 	sh "$D/restore" now "$ID"
@@ -105,6 +106,7 @@ activate() {
 
 begin() {
 	lock
+	echo $$ >"$R/begin.pid"
 	quiet_router $CHANGED
 	unchanged || give_up changed "$CHANGED"
 	receive
@@ -123,5 +125,6 @@ begin() {
 	sync
 	validate
 	activate
+	rm -f "$R/begin.pid"
 	say begun "$ID"
 }

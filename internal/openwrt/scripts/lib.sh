@@ -3,6 +3,7 @@
 # (there is no timeout, stat, base64 or od in any release).
 export LC_ALL=C
 umask 077
+trap '' PIPE # a lost connection does not stop a script half-way: it ends, and unlocks
 OURLOCK=''
 D=/etc/heimweg
 R=/tmp/heimweg
@@ -25,7 +26,7 @@ sum() { sha256sum <"$1" 2>/dev/null | cut -c1-64; }
 # understands. Nothing may have been changed before it, or undo must have run.
 give_up() {
 	say failed "$1 $2"
-	rm -rf "$R/in"
+	[ -z "$OURLOCK" ] || rm -rf "$R/in" "$R/begin.pid"
 	[ -z "$OURLOCK" ] || unlock
 	exit 1
 }

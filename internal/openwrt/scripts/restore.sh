@@ -1,7 +1,7 @@
 #!/bin/sh
 # heimweg: takes back a change that was not confirmed.
-# restore timer|now|boot [ID]. Interrupt it anywhere and run it again: copies come
-# first, then renames, and the marker goes last.
+# restore timer|now|boot [ID]. Interrupt it anywhere and run it again: the marker
+# goes last.
 D=/etc/heimweg
 R=/tmp/heimweg
 if [ ! -f $D/restoring ]; then
@@ -13,12 +13,15 @@ if [ ! -f $D/restoring ]; then
 	# Renaming decides between us and a confirmation that comes at the same moment.
 	mv $D/pending $D/restoring || exit 0
 fi
+# Whoever was writing stops now, or it would go on with the other half.
+for f in begin activate; do
+	[ ! -f $R/$f.pid ] || kill -9 "$(cat $R/$f.pid)" 2>/dev/null
+done
+rm -f $R/begin.pid $R/activate.pid /etc/config/.hw-*
+# The copies themselves are renamed into place: that needs no room, so it works on
+# a flash that is full, and what is done already is not done again.
 while read -r c; do
-	cp -p "$D/undo/$c" "/etc/config/.hw-$c"
-done <$D/undo/manifest
-sync
-while read -r c; do
-	[ ! -f "/etc/config/.hw-$c" ] || mv "/etc/config/.hw-$c" "/etc/config/$c"
+	[ ! -f "$D/undo/$c" ] || mv "$D/undo/$c" "/etc/config/$c" || exit 1
 done <$D/undo/manifest
 sync
 if [ "$1" != boot ]; then
