@@ -1,0 +1,192 @@
+package eva
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// discoveryPort is where the box answers and where we have to listen: it answers
+// to this port, not to the one that asked (facts eva 2.2).
+const discoveryPort = 5035
+
+// gather is how long we wait for a second box after the first answered.
+const gather = 5 * time.Millisecond
+
+// Requests and answers of 16 bytes: zero, AVM's version 18.1, 1 or 2 in little
+// endian, the address, zero. The address is in network order in a request and in
+// little endian in an answer.
+func discoveryRequest(want netip.Addr) []byte {
+	q := []byte{0, 0, 18, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if want.Is4() {
+		a := want.As4()
+		copy(q[8:], a[:])
+	}
+	return q
+}
+
+// parseDiscovery reads an answer.
+func parseDiscovery(p []byte) (netip.Addr, bool) {
+	if len(p) != 16 || !bytes.Equal(p[:8], []byte{0, 0, 18, 1, 2, 0, 0, 0}) {
+		return netip.Addr{}, false
+	}
+	a := netip.AddrFrom4([4]byte{p[11], p[10], p[9], p[8]})
+	return a, !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// The newest boxes ask and answer with eight letters over IPv6 (facts eva 0.1).
+var slintAsk = []byte("AVMfritz")
+
+func isSlint(p []byte) bool { return string(p) == "fritzAVM" || string(p) == "AVMfritz" }
+
+// discover asks on UDP 5035 until ctx ends. An interface without an address
+// cannot send yet; that is no reason to stop.
+func (s *search) discover(ctx context.Context) {
+	var pc net.PacketConn
+	for {
+		var err error
+		if pc, err = s.net.ListenUDP(ctx, discoveryPort); err == nil {
+			break
+		}
+		s.udp(err)
+		if pause(ctx, askEvery, nil); ctx.Err() != nil {
+			return
+		}
+	}
+	s.udp(nil)
+	defer pc.Close()
+	s.wg.Go(func() { s.hear(ctx, pc) })
+	defer context.AfterFunc(ctx, func() { pc.Close() })()
+	// Two letters to the usual address let the answer through firewalls that know
+	// connections (facts eva 2.2).
+	_, _ = pc.WriteTo([]byte("aa"), udpTo(Home))
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for round := 0; ; round++ {
+		s.askRound(pc, round)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *search) udp(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || !errors.Is(err, context.Canceled) {
+		s.udpErr = err
+	}
+}
+
+func udpTo(a netip.Addr) *net.UDPAddr {
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, discoveryPort))
+}
+
+var (
+	everyone  = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	everyone6 = netip.MustParseAddr("ff02::1")
+)
+
+// askRound asks everyone where they are. Only when nothing answers for a while
+// it says, every other time, where to be: two boxes at one address would be worse
+// than a tenth of a second. Once a connection stands, nobody is moved any more.
+func (s *search) askRound(pc net.PacketConn, round int) {
+	s.mu.Lock()
+	move := round >= moveFirst && round%2 == 1 && len(s.answers) == 0 && s.holding == 0
+	s.mu.Unlock()
+	want := netip.IPv4Unspecified()
+	if move && s.ask.Want.IsValid() {
+		want = s.ask.Want
+		s.setMoved()
+	}
+	_, err := pc.WriteTo(discoveryRequest(want), udpTo(everyone))
+	s.udp(err)
+	_, _ = pc.WriteTo(slintAsk, udpTo(everyone6)) // without IPv6 there is nothing to find there
+}
+
+func (s *search) setMoved() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moved = true
+}
+
+// hear takes the answers.
+func (s *search) hear(ctx context.Context, pc net.PacketConn) {
+	buf := make([]byte, 1500)
+	for ctx.Err() == nil {
+		n, from, err := pc.ReadFrom(buf)
+		if err != nil {
+			if ctx.Err() == nil {
+				s.udp(err)
+			}
+			return
+		}
+		if isSlint(buf[:n]) {
+			if u, ok := from.(*net.UDPAddr); ok {
+				s.saw(Sight{At: u.AddrPort().Addr().Unmap(), What: SeenSlint})
+			}
+			continue
+		}
+		if a, ok := parseDiscovery(buf[:n]); ok {
+			all := append([]netip.Addr{a}, s.others(pc)...)
+			_ = pc.SetReadDeadline(time.Time{})
+			s.answered(ctx, pc, all)
+		}
+	}
+}
+
+// others collects what else answers to the same question.
+func (s *search) others(pc net.PacketConn) []netip.Addr {
+	_ = pc.SetReadDeadline(time.Now().Add(gather))
+	var out []netip.Addr
+	buf := make([]byte, 1500)
+	for {
+		n, _, err := pc.ReadFrom(buf)
+		if err != nil {
+			return out
+		}
+		if a, ok := parseDiscovery(buf[:n]); ok {
+			out = append(out, a)
+		}
+	}
+}
+
+// answered acts on the addresses that answered one question.
+func (s *search) answered(ctx context.Context, pc net.PacketConn, all []netip.Addr) {
+	s.mu.Lock()
+	for _, a := range all {
+		if !s.moved && s.holding == 0 && !slices.Contains(s.answers, a) {
+			s.answers = append(s.answers, a)
+		}
+	}
+	several, moved, holding := len(s.answers) > 1, s.moved, s.holding > 0
+	s.mu.Unlock()
+	a := all[len(all)-1]
+	switch {
+	case several:
+		s.stop()
+	case s.near(a):
+		s.saw(Sight{At: a, What: Answered})
+		s.kick(ctx, a)
+	case holding:
+	case !s.ask.Want.IsValid() || moved: // told to move, it did not
+		s.saw(Sight{At: a, What: SeenElsewhere})
+		s.kick(ctx, a)
+	}
+	if !several && !s.near(a) && !holding && s.ask.Want.IsValid() {
+		s.saw(Sight{At: a, What: Answered})
+		s.setMoved()
+		_, err := pc.WriteTo(discoveryRequest(s.ask.Want), udpTo(everyone))
+		s.udp(err)
+	}
+}
+
+func (s *search) near(a netip.Addr) bool {
+	return len(s.ask.Near) == 0 || slices.ContainsFunc(s.ask.Near, func(p netip.Prefix) bool { return p.Contains(a) })
+}

@@ -1,0 +1,28 @@
+package eva
+
+import "time"
+
+// How long we wait for what, and how often we ask again: all of it is here (facts
+// eva 1.10, 2.5, 2.6). Finding the box has no limit of its own; its deadline is
+// the caller's context.
+const (
+	askEvery   = 100 * time.Millisecond // UDP 5035; others ask once a second and lose half a second
+	tryTCP     = 500 * time.Millisecond // one TCP try
+	restTCP    = 100 * time.Millisecond // between two of them
+	moveFirst  = 10                     // rounds of "where are you" before we also say "be there"
+	greetIn    = 3 * time.Second        // banner, and every ordinary reply
+	settleData = 500 * time.Millisecond // silence that ends a RETR: the box does not close it
+	eraseIn    = 300 * time.Second      // STOR to 150: a 4040 is silent for up to two minutes
+	eraseTell  = 15 * time.Second       // while it is, say so this often
+	eraseUsual = 2 * time.Minute        // what is normal
+	dataIn     = 60 * time.Second       // without any progress
+	storedIn   = 60 * time.Second       // data's end to 226
+	checkIn    = 120 * time.Second      // CHECK; its real duration is not known
+	startIn    = 15 * time.Second       // a RAM boot's last reply, which may never come
+
+	tftpAgain = time.Second // repeat a TFTP block
+	tftpTries = 10          // so often
+)
+
+// maxLine is the longest reply line that we take; the longest known is below 200.
+const maxLine = 4 << 10
