@@ -133,6 +133,9 @@ func explainRefusal(r *openwrt.Refusal) *fault.Fault {
 		return fault.New("firewall-refused", "the router's firewall refused part of the new settings").
 			Saw("%s", r.Detail).Because("the old settings are back").
 			Do("if the line names a section of yours, mend it on the router and run this command again; else please report it")
+	case "nohandler":
+		return fault.New("no-wireguard", "wireguard-tools is installed, but the router does not learn the WireGuard protocol").
+			Do("restart the router and run this command again; if it stays so, flash the newest image of its release")
 	case "late":
 		return fault.New("taken-back", "the router took its old settings back before they could be kept").
 			Do("run the same command again")

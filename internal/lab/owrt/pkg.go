@@ -319,9 +319,10 @@ const opkgLists = "/tmp/opkg-lists"
 func (s *system) opkgProgram(p *ash.Proc, args []string) int {
 	k := s.pkg
 	var a []string
-	force := false
+	force, again := false, false
 	for _, x := range args[1:] {
 		if strings.HasPrefix(x, "-") {
+			again = again || x == "--force-reinstall"
 			force = force || x == "--force-removal-of-dependent-packages" || x == "--force-depends"
 			continue
 		}
@@ -373,7 +374,7 @@ func (s *system) opkgProgram(p *ash.Proc, args []string) int {
 	case "update":
 		return k.opkgUpdate(p)
 	case "install":
-		return k.opkgInstall(p, a[1:])
+		return k.opkgInstall(p, a[1:], again)
 	case "remove":
 		return k.opkgRemove(p, a[1:], force)
 	}
@@ -413,12 +414,16 @@ func (k *packages) opkgUpdate(p *ash.Proc) int {
 	return bad
 }
 
-func (k *packages) opkgInstall(p *ash.Proc, names []string) int {
+// opkgInstall installs; again also what is there already (--force-reinstall).
+func (k *packages) opkgInstall(p *ash.Proc, names []string, again bool) int {
 	var errs []string
 	st := 0
 	list, _ := k.s.fs.ReadDir(opkgLists)
 	for _, name := range names {
 		have := k.installed()
+		if again {
+			delete(have, name)
+		}
 		if v, ok := have[name]; ok {
 			fmt.Fprintf(p.Stdout(), "Package %s (%s) installed in root is up to date.\n", name, v)
 			continue
@@ -581,7 +586,7 @@ func (s *system) apkProgram(p *ash.Proc, args []string) int {
 			}
 		}
 		return 0
-	case "audit", "fix", "version", "cache", "policy":
+	case "audit", "version", "cache", "policy":
 		return 0
 	}
 	if s.b.feed().Locked || !k.mu.TryLock() {
@@ -601,6 +606,8 @@ func (s *system) apkProgram(p *ash.Proc, args []string) int {
 		return k.apkAdd(p, a[1:], opt["--simulate"] || opt["-s"])
 	case "del":
 		return k.apkDel(p, a[1:])
+	case "fix":
+		return k.apkFix(p, a[1:])
 	}
 	fmt.Fprintf(p.Stderr(), "apk: '%s' is not an apk command.\n", a[0])
 	return 1
@@ -630,6 +637,25 @@ func (k *packages) apkUpdate(p *ash.Proc) int {
 		return bad
 	}
 	fmt.Fprintf(p.Stdout(), "OK: %d distinct packages available\n", 9000+len(feedPackages))
+	return 0
+}
+
+// apkFix puts the files of installed packages back (apk fix --reinstall).
+func (k *packages) apkFix(p *ash.Proc, names []string) int {
+	have := k.installed()
+	for _, n := range names {
+		d, ok := find(k.s.line, n)
+		if !ok || have[n] == "" {
+			fmt.Fprintf(p.Stderr(), "ERROR: %s: package not found\n", n)
+			return 1
+		}
+		if err := k.unpack(d); err != nil {
+			p.Check()
+			fmt.Fprintf(p.Stderr(), "ERROR: %s: %s\n", n, ash.ErrText(err))
+			return 1
+		}
+	}
+	fmt.Fprintf(p.Stdout(), "OK: %d packages\n", len(have))
 	return 0
 }
 

@@ -14,16 +14,34 @@ manager() {
 	fi
 }
 
+# A reload does not teach netifd a new protocol; this does, and keeps SSH
+# (observed on 23.05.6, 24.10.8 and 25.12.5).
+teach() {
+	part restart ubus call network restart
+	until_ok 20 knows_wireguard && until_ok 20 lan_up
+}
+
+# again: the list says that the package is there and its files are not, as after a
+# power cut in the middle of an installation.
+again() {
+	if [ -n "$(command -v apk)" ]; then
+		part again apk fix --reinstall kmod-wireguard wireguard-tools
+	else
+		part update opkg update
+		part again opkg --force-reinstall install kmod-wireguard wireguard-tools
+	fi && sync
+}
+
 installs() {
 	lock
 	quiet_router network
-	[ -z "$PACKAGES" ] || manager
-	if [ -n "$WIREGUARD" ] && [ -n "$(command -v wg)" ] && ! knows_wireguard; then
-		# A reload does not teach netifd a new protocol; this does, and keeps SSH
-		# (observed on 23.05.6, 24.10.8 and 25.12.5).
-		part restart ubus call network restart
-		until_ok 20 knows_wireguard
-		until_ok 20 lan_up
+	hw_ok=yes
+	if [ -n "$PACKAGES" ]; then
+		manager || hw_ok=''
+		sync
+	fi
+	if [ -n "$WIREGUARD" ] && [ -n "$hw_ok" ] && ! knows_wireguard; then
+		[ -n "$(command -v wg)" ] && teach || { again && teach; } || give_up nohandler "$PACKAGES"
 	fi
 	unlock
 	say installed yes

@@ -8,13 +8,16 @@ OURLOCK=''
 D=/etc/heimweg
 R=/tmp/heimweg
 
-# part NAME COMMAND…: the command's output and exit code as one framed part.
+# part NAME COMMAND…: the command's output and exit code as one framed part; the
+# exit code is its own, too.
 part() {
 	hw_name=$1
 	shift
 	printf '\n@%s begin %s\n' "$N" "$hw_name"
 	"$@" 2>&1
-	printf '\n@%s end %s %s\n' "$N" "$hw_name" "$?"
+	hw_exit=$?
+	printf '\n@%s end %s %s\n' "$N" "$hw_name" "$hw_exit"
+	return $hw_exit
 }
 
 # say NAME TEXT: one line as a part of its own.
