@@ -263,8 +263,9 @@ func collect(images []fitImage, p prop) []fitImage {
 // descriptions that OpenWrt's scripts/mkits.sh writes: "ARM OpenWrt
 // avm_fritzbox-4040 device tree blob" and "ARM OpenWrt Linux-6.6.93".
 func judgeFIT(f *file, m *Image, images []fitImage) {
-	hashed := false
+	hashed, kernel := false, false
 	for _, im := range images {
+		kernel = kernel || im.typ == "kernel" && im.size > 0
 		_, rest, ours := strings.Cut(im.description, " OpenWrt ")
 		name, isTree := strings.CutSuffix(rest, " device tree blob")
 		version, isKernel := strings.CutPrefix(rest, "Linux-")
@@ -280,6 +281,7 @@ func judgeFIT(f *file, m *Image, images []fitImage) {
 			hashed = judgeHash(f, m, im, h) || hashed
 		}
 	}
+	m.judge("FIT kernel", kernel, "there is none in it")
 	if !hashed {
 		m.check("FIT hashes", NotKnown, "there are none that we know")
 	}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -37,10 +38,13 @@ type sample struct {
 	p    image.Purpose
 }
 
-func samples() []sample {
+// samples are all of them, made once; nobody changes their bytes.
+var samples = sync.OnceValue(makeSamples)
+
+func makeSamples() []sample {
 	var out []sample
 	for _, b := range image.Boards() {
-		o := imagetest.Options{Board: b.Name}
+		o := imagetest.Options{Board: b.Name, Kernel: 60_000, Root: 120_000}
 		add := func(what string, file []byte, p image.Purpose) {
 			p.Board = b.Name
 			if len(b.HWRevisions) > 0 && p.HWRevision == 0 {
@@ -234,7 +238,7 @@ func TestOneFlippedBit(t *testing.T) {
 		t.Fatal(err)
 	}
 	tree, _ := whole.Part("device tree")
-	for at := 0; at < 0x80000+20_000; at += 1499 {
+	for at := 0; at < 0x80000+20_000; at += 2999 {
 		if at >= 0x80000+0x38 && at < 0x80000+0xD0 {
 			continue // the FIT's time and its free text
 		}
@@ -291,6 +295,8 @@ func TestFor(t *testing.T) {
 		{"another major version", imagetest.Sysupgrade(imagetest.Options{Compat: "2.0"}), image.Purpose{Use: image.UpgradeOpenWrt, Board: "avm,fritzbox-4040", Compat: "1.0"}, "image-compat", ""},
 		{"too large for its partition", imagetest.Sysupgrade(imagetest.Options{Board: "avm,fritz4020", Root: 16 << 20}), image.Purpose{Use: image.FlashThroughEVA, Board: "avm,fritz4020"}, "image-too-large", ""},
 		{"loader layout on a box that boots the record", relabel("avm,fritz7320", "avm,fritz4020"), image.Purpose{Use: image.FlashThroughEVA, Board: "avm,fritz4020"}, "image-wrong-kind", ""},
+		{"device tree alone", imagetest.DeviceTree("avm,fritzbox-7530"), image.Purpose{Use: image.NetBoot, Board: "avm,fritzbox-7530"}, "image-damaged", ""},
+		{"FIT for the 4040's rescue", imagetest.Initramfs(imagetest.Options{}), image.Purpose{Use: image.NetBoot, Board: "avm,fritzbox-4040"}, "", ""},
 		{"no metadata", imagetest.PadRoot(append(imagetest.FIT(imagetest.Options{}, 50_000), imagetest.Squashfs(1, 90_000)...)), image.Purpose{Use: image.UpgradeOpenWrt, Board: "avm,fritzbox-4040"}, "image-damaged", ""},
 	} {
 		err := image.For(identify(t, c.file), c.p)
@@ -420,7 +426,7 @@ func TestHostileClaimsCostLittle(t *testing.T) {
 	var before, after runtime.MemStats
 	for name, p := range map[string][]byte{
 		"stream that claims 4 GB":   imagetest.RecordOf(0x80002000, 0x80002000, make([]byte, 4000), 1<<32-2, 0x5D, 1<<32-1),
-		"stream of zeros":           imagetest.RecordOf(0x80002000, 0x80002000, make([]byte, 1<<20), 60<<20, 0x5D, 1<<32-1),
+		"stream of zeros":           imagetest.RecordOf(0x80002000, 0x80002000, make([]byte, 1<<20), 16<<20, 0x5D, 1<<32-1),
 		"stream with most literals": imagetest.RecordOf(0x80002000, 0x80002000, make([]byte, 4000), 1<<20, 4*45+4*9+8, 1<<32-1),
 		"tree with many nodes":      tree,
 		"tree that never closes":    deep,
@@ -521,6 +527,52 @@ func BenchmarkPredictCheck(b *testing.B) {
 	for b.Loop() {
 		if _, err := image.PredictCheck(bytes.NewReader(p), int64(len(p)), 31_326_208); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// Damage that happened before the metadata was made, under a checksum that is
+// right, is found by each format's own.
+func TestDamageUnderRightMetadata(t *testing.T) {
+	for _, board := range []string{"avm,fritzbox-4040", "avm,fritz4020", "avm,fritz7320", "avm,fritz7360-v2", "avm,fritz7412", "avm,fritzbox-7530"} {
+		o := imagetest.Options{Board: board}
+		p := imagetest.Sysupgrade(o)
+		m := identify(t, p)
+		kernel, ok := m.Part("kernel")
+		chunk, found := m.Part("metadata")
+		if !ok || !found {
+			t.Fatalf("%s: %+v", board, m.Parts)
+		}
+		body := bytes.Clone(p[:chunk.Offset])
+		body[kernel.Offset+kernel.Size/2] ^= 1
+		f := fault.Find(image.For(identify(t, imagetest.Metadata(o, body)), image.Purpose{Use: image.UpgradeOpenWrt, Board: board}))
+		if f == nil || f.Code != "image-damaged" {
+			t.Errorf("%s: a damaged kernel gives %+v", board, f)
+		}
+	}
+}
+
+// Where compat is not 1.0 the boards stand elsewhere in the metadata, and nothing
+// else in these images names one.
+func TestBoardsOfNewCompat(t *testing.T) {
+	for _, board := range []string{"avm,fritz7360-v2", "avm,fritz4020"} {
+		m := identify(t, imagetest.Sysupgrade(imagetest.Options{Board: board, Compat: "1.1"}))
+		if b, _ := image.BoardNamed(board); !m.Fits(b) || m.Compat != "1.1" || m.CompatMessage == "" {
+			t.Errorf("%s: %+v", board, m)
+		}
+	}
+}
+
+// AVM's archive and a sysupgrade archive without metadata are called cut off
+// where they are.
+func TestCutArchives(t *testing.T) {
+	whole := imagetest.AVMImage()
+	if m := identify(t, whole); m.CutOff || m.Whole() != image.Good {
+		t.Errorf("whole archive: %+v", m)
+	}
+	for n := 4096; n < len(whole); n += 512 {
+		if m := identify(t, whole[:n]); !m.CutOff {
+			t.Errorf("its first %d of %d bytes are not called cut off: %s %+v", n, len(whole), m.Kind, m.Checks)
 		}
 	}
 }

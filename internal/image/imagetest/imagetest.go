@@ -170,8 +170,8 @@ func EVAFileSystem(o Options) []byte {
 // UBoot is chunkeey's U-Boot for a model ("FRITZ4040", "FRITZ7520"): record, 0xFF
 // up to a multiple of 256, squashfs mark, zeros, TI trailer; 512 KiB.
 func UBoot(model string) []byte {
-	inside := append(Noise(40, 60_000), "\x00bootfile="+model+".bin\x00"...)
-	inside = append(inside, Noise(41, 30_000)...)
+	inside := append(Noise(40, 6_000), "\x00bootfile="+model+".bin\x00"...)
+	inside = append(inside, Noise(41, 3_000)...)
 	out := Record(0x841FFFF8, 0x841FFFF8, inside)
 	out = append(out, bytes.Repeat([]byte{0xFF}, 8)...)
 	out = append(out, bytes.Repeat([]byte{0xFF}, (256-len(out)%256)%256)...)
