@@ -301,7 +301,10 @@ func (b *Box) GoHome(ctx context.Context) error {
 // either is fine (facts eva 1.2).
 func (b *Box) Reboot(ctx context.Context) error {
 	defer b.conn.Close()
-	_, err := b.ask(ctx, "REBOOT", greetIn, 221)
+	r, err := b.ask(ctx, "REBOOT", greetIn, 221, 150)
+	if err == nil && r.Code == 150 { // CHECK's answer, so late that nobody waits for it any more
+		_, err = b.expect(ctx, "REBOOT", greetIn, 221)
+	}
 	if errors.Is(err, ErrGone) {
 		return nil
 	}

@@ -346,12 +346,16 @@ func TestTwoBoxes(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, err := Find(b.ctx, b.net, Ask{Want: Home})
+		near := netip.MustParsePrefix("192.168.178.2/24")
+		_, err := Find(b.ctx, b.wire.Plug(near), Ask{Want: Home, Near: []netip.Prefix{near}})
 		var several *SeveralError
 		if !errors.As(err, &several) || len(several.At) != 2 {
 			t.Errorf("got %v", err)
 		}
 		b.untouched()
+		if got := append(b.box.Record(), other.Record()...); len(got) != 0 {
+			t.Errorf("record %v", got)
+		}
 	})
 }
 
@@ -518,6 +522,15 @@ func TestCheckVerdicts(t *testing.T) {
 			}
 		})
 	}
+	in(t, evabox.Options{Times: evabox.Times{Check: 122 * time.Second}}, func(b *bench) { // two seconds late
+		box, out, err := b.flash(image4040(), nil)
+		if err != nil || out.Checks[0].Verdict != NotKnown {
+			t.Errorf("%v %+v", err, out.Checks)
+		}
+		if err := box.Reboot(b.ctx); err != nil {
+			t.Errorf("after a late answer: %v", err)
+		}
+	})
 	in(t, evabox.Options{Faults: evabox.Faults{Replies: map[string]string{"CHECK": "150 Flash check 0xE4C61A5F"}}}, func(b *bench) {
 		if _, out, err := b.flash(image4040(), nil); err != nil || out.Checks[0].Verdict != Nothing {
 			t.Errorf("%v %+v", err, out.Checks)
@@ -545,7 +558,7 @@ func TestRefusedBoards(t *testing.T) {
 		"unknown revision":      {"4040", map[string]string{"HWRevision": "999"}, 1 << 20, new(*UnknownBoardError)},
 		"unsupported":           {"4040", map[string]string{"HWRevision": "226"}, 1 << 20, new(*UnknownBoardError)},
 		"no revision":           {"4040", map[string]string{"HWRevision": "-"}, 1 << 20, new(*UnknownBoardError)},
-		"another mtd1":          {"4040", map[string]string{"mtd1": "0x200000,0x2000000"}, 1 << 20, new(*BoxError)},
+		"another mtd1":          {"4040", map[string]string{"mtd1": "0x210000,0x1FF0000"}, 1 << 20, new(*BoxError)},
 		"mtd1 over bootloader":  {"450E", map[string]string{"mtd1": "0x9F010000,0x9FEF0000"}, 1 << 20, new(*BoxError)},
 		"mtd1 is no span":       {"4040", map[string]string{"mtd1": "none"}, 1 << 20, new(*BoxError)},
 		"a 4040 with NAND":      {"4040", map[string]string{"flashsize": "nor_size=0MB sflash_size=0MB nand_size=128MB"}, 1 << 20, new(*BoxError)},
@@ -553,13 +566,19 @@ func TestRefusedBoards(t *testing.T) {
 		"too large":             {"4040", nil, 30_277_633, new(*SizeError)},
 		"empty file":            {"4040", nil, 0, new(*FileError)},
 		"firmware for a 7530":   {"7530", nil, 1 << 20, new(*FileError)},
-		"3370 of rev 1, 1 file": {"3370", map[string]string{"HWSubRevision": "1"}, 1 << 20, new(*FileError)},
+		"3370 of revision 1":    {"3370", map[string]string{"HWSubRevision": "1"}, 1 << 20, new(*BoxError)},
+		"3370 without mtd0":     {"3370", map[string]string{"mtd0": "-"}, 1 << 20, new(*BoxError)},
+		"3370, kernel too long": {"3370", nil, 5 << 20, new(*SizeError)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in(t, evabox.Options{Model: c.model, Env: c.env}, func(b *bench) {
 				box := b.find()
 				e := b.env(box)
-				if _, err := NewPlan(e, File{Role: Firmware, Size: c.size}); err == nil || !errors.As(err, c.want) {
+				files := []File{{Role: Firmware, Size: c.size}}
+				if c.model == "3370" {
+					files = []File{{Role: Kernel, Size: c.size}, {Role: Filesystem, Size: c.size}}
+				}
+				if _, err := NewPlan(e, files...); err == nil || !errors.As(err, c.want) {
 					t.Errorf("got %v", err)
 				}
 				box.Close()
@@ -593,6 +612,16 @@ func TestWrongBoxOrFile(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+		undigested, err := NewPlan(b.env(box), File{Role: Firmware, Size: int64(len(image))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range []io.Reader{bytes.NewReader(image[:1000]), io.MultiReader(bytes.NewReader(image), strings.NewReader("x"))} {
+			var bad *FileError
+			if _, err := box.Send(b.ctx, undigested, nil, r); !errors.As(err, &bad) {
+				t.Errorf("another length: %v", err)
+			}
+		}
 		if _, err := box.Send(b.ctx, Plan{}, nil); err == nil {
 			t.Error("an empty plan is sent")
 		}
@@ -600,7 +629,7 @@ func TestWrongBoxOrFile(t *testing.T) {
 		b.untouched()
 	})
 	for name, opt := range map[string]evabox.Options{
-		"another model": {Model: "450E"}, "never read": {}, "another mtd1": {Env: map[string]string{"mtd1": "0x220000,0x1F00000"}},
+		"another model": {Model: "450E"}, "another revision": {Env: map[string]string{"HWRevision": "196"}}, "never read": {}, "another mtd1": {Env: map[string]string{"mtd1": "0x220000,0x1F00000"}},
 	} {
 		in(t, opt, func(b *bench) {
 			box := b.find()

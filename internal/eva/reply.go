@@ -60,11 +60,11 @@ func parsePassive(text string) (uint16, bool) {
 // parseCheck takes the number from "Flash check 0x9F288C3D": one to eight digits
 // of either case (facts eva 1.5).
 func parseCheck(text string) (uint32, bool) {
-	at := strings.LastIndex(strings.ToLower(text), "0x")
-	if !strings.HasPrefix(strings.ToLower(text), "flash check") || at < 0 {
+	const words = "Flash check 0x"
+	if len(text) <= len(words) || !strings.EqualFold(text[:len(words)], words) {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(strings.TrimSpace(text[at+2:]), 16, 32)
+	n, err := strconv.ParseUint(strings.TrimSpace(text[len(words):]), 16, 32)
 	return uint32(n), err == nil
 }
 
