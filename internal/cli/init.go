@@ -162,6 +162,8 @@ func (a *app) tellDraft(snap *router.Snapshot, d propose.Draft) {
 		home.OneArmed: "a device in the ISP router's LAN",
 	}[d.Home.Uplink.Kind]
 	switch {
+	case subnet.IsCarrier(d.WAN):
+		where += fmt.Sprintf(" (its WAN address %s is the provider's own: many customers share one public address)", d.WAN)
 	case d.WAN.IsValid() && d.Home.Uplink.Kind == home.Behind:
 		where += fmt.Sprintf(" (its WAN address %s is private)", d.WAN)
 	case d.WAN.IsValid():
@@ -170,8 +172,13 @@ func (a *app) tellDraft(snap *router.Snapshot, d propose.Draft) {
 		where += " (its WAN side has no address: is the cable to the ISP router plugged in?)"
 	}
 	a.sayf("%-24s %s", "Where it sits", where)
-	if d.Collides {
-		a.sayf("%-24s the home LAN and the uplink LAN are the same network; the home LAN moves to %s", "Networks", d.Home.LANs[0].Network)
+	for _, l := range d.Home.LANs {
+		if l.Renumber {
+			a.sayf("%-24s the home LAN and the uplink LAN are the same network; the home LAN moves to %s", "Networks", l.Network)
+		}
+	}
+	for _, name := range d.LeftOut {
+		a.sayf("%-24s %s is the same network as the uplink LAN, too, and is left out for now", "Networks", name)
 	}
 	for _, w := range d.Away {
 		a.sayf("%-24s your home LAN %s is common elsewhere, too (%s); from there a device cannot tell the two apart.", "Networks", w.Network, w.Why)

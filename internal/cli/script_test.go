@@ -25,7 +25,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 // TestScripts runs the command line against emulated homes. Besides
 // testscript's own commands there are:
 //
-//	world [--release R] [--uplink KIND] [--lans N] [--no-gateway]   switch a home on
+//	world [--release R] [--version V] [--uplink KIND] [--lans N] [--no-gateway]   switch a home on
 //	heimweg ARGS…        run heimweg in it; "stdin FILE" before it gives it answers
 //	tty                  from now on a person sits at a terminal (of 100 × 50)
 //	router 'SCRIPT'      run a script on the box, as its owner would
@@ -34,6 +34,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	laptop home|uplink|outside
 //	trips N              heimweg's last run took at most N round trips
 //	power cut|on|cycle   the box's plug
+//	flash full|free      fill the router's flash
 //	silent [FILE…]       no secret of the router or of these .conf files was written so far
 //	replace FILE OLD NEW edit a file
 func TestScripts(t *testing.T) {
@@ -49,18 +50,17 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"world": scriptWorld, "heimweg": scriptHeimweg, "tty": scriptTTY, "router": scriptRouter,
 			"isp": scriptISP, "phone": scriptPhone, "laptop": scriptLaptop, "trips": scriptTrips,
-			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace,
+			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
 		},
 	})
 }
 
 // stage is what one script works with.
 type stage struct {
-	w        *world.World
-	tty      bool
-	trips    int64
-	all      bytes.Buffer // everything that heimweg has written so far
-	tethered bool
+	w     *world.World
+	tty   bool
+	trips int64
+	all   bytes.Buffer // everything that heimweg has written so far
 }
 
 type stageKey struct{}
@@ -93,12 +93,12 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 
 func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	l := labFlags{release: "24.10", uplink: "behind-isp-router", lans: 1, seed: 1}
-	gateway := true
+	gateway, version := true, ""
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "--no-gateway":
 			gateway = false
-		case "--release", "--uplink", "--lans":
+		case "--release", "--uplink", "--lans", "--version":
 			if i+1 == len(args) {
 				ts.Fatalf("%s what?", args[i])
 			}
@@ -108,6 +108,8 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 				l.release = args[i]
 			case "--uplink":
 				l.uplink = args[i]
+			case "--version":
+				version = args[i]
 			default:
 				l.lans, _ = strconv.Atoi(args[i])
 			}
@@ -118,6 +120,7 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	o, err := l.options()
 	ts.Check(err)
 	o.NASWithoutGateway = !gateway
+	o.Router.Version = version
 	ctx, cancel := within(30 * time.Second)
 	defer cancel()
 	s := stageOf(ts)
@@ -333,4 +336,8 @@ func scriptReplace(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%s does not contain %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(text, args[1], args[2], 1)), 0o600))
+}
+
+func scriptFlash(ts *testscript.TestScript, _ bool, args []string) {
+	home0(ts).Router.FS().Fill(map[string]int64{"full": 0, "free": -1}[args[0]])
 }

@@ -37,6 +37,7 @@ type Box struct {
 	opt   Options
 	stack *lab.Stack
 
+	life   sync.Mutex // held while it moves or closes: a second move waits for the first
 	mu     sync.Mutex
 	host   *tcpip.Host
 	server *http.Server
@@ -85,7 +86,9 @@ func (b *Box) SetGateway(g netip.Addr) {
 
 // Move gives the NAS another address, which restarts its services.
 func (b *Box) Move(addr netip.Prefix, gateway netip.Addr) error {
-	b.Close()
+	b.life.Lock()
+	defer b.life.Unlock()
+	b.close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.opt.Addr, b.opt.Gateway = addr, gateway
@@ -175,6 +178,12 @@ const BigPage = 4 * 1024 * 1024
 
 // Close switches the NAS off.
 func (b *Box) Close() {
+	b.life.Lock()
+	defer b.life.Unlock()
+	b.close()
+}
+
+func (b *Box) close() {
 	b.mu.Lock()
 	server, host, quit := b.server, b.host, b.quit
 	b.server, b.host, b.quit = nil, nil, nil

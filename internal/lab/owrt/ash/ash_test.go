@@ -40,6 +40,7 @@ func TestShell(t *testing.T) {
 		status            int
 	}{
 		{"words", `a="x y"; echo $a "$a" '$a' {1,2}`, "x y x y $a {1,2}\n", 0},
+		{"escapes in assignments", `a='it'\''s'; b=x\ y\\; echo "$a" "$b"`, "it's x y\\\n", 0},
 		{"status", `false; echo $?; x=$(exit 3); echo $?; true | false; echo $?`, "1\n3\n1\n", 0},
 		{"functions", `f() { local a="$1 z"; echo "$a"; return 4; }; a=1; f "p q" || echo $? $a`, "p q z\n4 1\n", 0},
 		{"loop", "for i in a b c; do [ $i = b ] && continue; echo $i; done; i=0; while [ $i -lt 3 ]; do i=$((i+1)); done; echo $i", "a\nc\n3\n", 0},

@@ -1120,7 +1120,7 @@ func (s *shell) literal(w *syntax.Word) string {
 	if w == nil {
 		return ""
 	}
-	v, err := expand.Literal(s.config(), w)
+	v, err := expand.Literal(s.config(), unescaped(w))
 	s.must(err)
 	return v
 }
@@ -1198,6 +1198,42 @@ func noBraces(w *syntax.Word) *syntax.Word {
 		}
 		if from < len(lit.Value) {
 			out.Parts = append(out.Parts, &syntax.Lit{Value: lit.Value[from:]})
+		}
+	}
+	return out
+}
+
+// unescaped writes what a backslash quotes as quoted, because expand.Literal keeps
+// backslashes that stand outside of quotes (V='it'\''s' gave it\'s; busybox gives
+// it's).
+func unescaped(w *syntax.Word) *syntax.Word {
+	if w == nil {
+		return nil
+	}
+	out := &syntax.Word{}
+	for _, p := range w.Parts {
+		lit, ok := p.(*syntax.Lit)
+		if !ok || !strings.Contains(lit.Value, `\`) {
+			out.Parts = append(out.Parts, p)
+			continue
+		}
+		text := lit.Value
+		for {
+			before, after, found := strings.Cut(text, `\`)
+			if before != "" {
+				out.Parts = append(out.Parts, &syntax.Lit{Value: before})
+			}
+			if !found || after == "" {
+				break
+			}
+			size := 1
+			if r := []rune(after); len(r) > 0 {
+				size = len(string(r[0]))
+			}
+			if after[:size] != "\n" { // a backslash before a line end joins the lines
+				out.Parts = append(out.Parts, &syntax.SglQuoted{Value: after[:size]})
+			}
+			text = after[size:]
 		}
 	}
 	return out
