@@ -181,8 +181,8 @@ func (a *app) tellDraft(snap *router.Snapshot, d propose.Draft) {
 		a.sayf("%-24s %s is the same network as the uplink LAN, too, and is left out for now", "Networks", name)
 	}
 	for _, w := range d.Away {
-		a.sayf("%-24s your home LAN %s is common elsewhere, too (%s); from there a device cannot tell the two apart.", "Networks", w.Network, w.Why)
-		a.sayf("%-24s heimweg init --renumber NETWORK moves it", "")
+		a.sayf("%-24s your home LAN %s is common elsewhere, too; from such a place it cannot be reached.", "Networks", w.Network)
+		a.sayf("%-24s To move it: heimweg init --renumber NETWORK, with one that nobody else uses", "")
 	}
 }
 
@@ -225,9 +225,9 @@ func (a *app) askEndpoint(ctx context.Context, d *propose.Draft, n answers) erro
 	if n.endpoint != "" || !d.NeedsEndpoint || a.yes || !a.Terminal.IsTerminal() {
 		return nil // it can be added later; peer add says so
 	}
-	a.sayf("Under which name or address is home reached from the internet? A MyFRITZ or DynDNS name, or the")
+	a.sayf("Under which name or address is home reached from the internet?")
 	for {
-		got, err := a.ask(ctx, "public address that the ISP router's page shows (Enter: later):", "", "--endpoint NAME")
+		got, err := a.ask(ctx, "A MyFRITZ or DynDNS name, or the public address that the ISP router shows (Enter: later):", "", "--endpoint NAME")
 		if err != nil || got == "" {
 			return err
 		}
@@ -248,7 +248,10 @@ func (a *app) askEndpoint(ctx context.Context, d *propose.Draft, n answers) erro
 func (a *app) askReach(ctx context.Context, d *propose.Draft, n answers) error {
 	reach := n.reach
 	if len(reach) == 0 && a.Terminal.IsTerminal() && !a.yes {
-		a.sayf("What may devices reach?  1  your home LAN   2  also what hangs on the ISP router   3  all of that, and the internet through home")
+		a.sayf("What may devices reach?")
+		a.sayf("  1  your home LAN")
+		a.sayf("  2  also what hangs on the ISP router")
+		a.sayf("  3  all of that, and the internet through home")
 		got, err := a.ask(ctx, "Choose", "1", "--reach")
 		if err != nil {
 			return err

@@ -410,14 +410,18 @@ func (a *app) labKeep(ctx context.Context, l labFlags) error {
 
 func (a *app) labManual(o world.Options, nas netip.Addr, ssh, out netip.AddrPort, dir string) {
 	p := func(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
-	p("An emulated home is running: OpenWrt %s, %s, NAS at %s. Its ISP router lets UDP %d through. Ctrl-C switches it off.", o.Line, o.Uplink, nas, home.DefaultPort)
+	p("An emulated home is running: OpenWrt %s, %s, NAS at %s.", o.Line, o.Uplink, nas)
+	p("Its ISP router lets UDP %d through already. Ctrl-C switches it off.", home.DefaultPort)
 	p("")
 	p("In a second terminal, in an empty folder:")
 	p("")
-	p("  export HEIMWEG_ROUTER=%s HEIMWEG_OUTSIDE=%s HEIMWEG_CONFIG=%s", ssh, out, dir)
+	p("  export HEIMWEG_ROUTER=%s HEIMWEG_OUTSIDE=%s", ssh, out)
+	p("  export HEIMWEG_CONFIG=%s", dir)
 	p("  heimweg up --endpoint %s", world.EndpointName)
 	p("  heimweg peer add laptop -o laptop.conf")
 	p("  heimweg status · heimweg verify · heimweg plan")
 	p("")
-	p("The box itself:  ssh -p %d -o UserKnownHostsFile=%s/ssh root@%s   (no password before heimweg up)", ssh.Port(), dir, ssh.Addr())
+	p("The box itself (no password before heimweg up):")
+	p("")
+	p("  ssh -p %d -o UserKnownHostsFile=%s/ssh root@%s", ssh.Port(), dir, ssh.Addr())
 }

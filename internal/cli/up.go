@@ -110,8 +110,9 @@ func (a *app) tellMapping(h home.Home, snap *router.Snapshot) {
 			break
 		}
 	}
-	a.sayf("%-24s on the ISP router, UDP %d has to go to %s port %d (port sharing, IPv4 and IPv6);", "One thing by hand", h.Tunnel.CallPort(), to, h.Tunnel.Port)
-	a.sayf("%-24s and let it always give %s the same address", "", to)
+	a.sayf("One thing by hand, on the ISP router (port sharing, for IPv4 and IPv6):")
+	a.sayf("  UDP %d  →  %s port %d", h.Tunnel.CallPort(), to, h.Tunnel.Port)
+	a.sayf("  and let it always give %s the same address.", to)
 }
 
 // whereAmI is bare `heimweg`: where you are, and the next step.
