@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,12 +124,12 @@ func countSteps(t *testing.T, d deed, line router.Line) int64 {
 	h := newHousehold(t, world.Options{Line: line})
 	defer h.close()
 	hm := h.setUp(d)
-	var n int64
-	h.w.Router.SetHook(func(owrt.Event) owrt.Action { n++; return owrt.Continue })
+	var n atomic.Int64
+	h.w.Router.SetHook(func(owrt.Event) owrt.Action { n.Add(1); return owrt.Continue })
 	after := d.after(h, hm)
 	h.must(after, keysOf(after))
 	h.w.Router.SetHook(nil)
-	return n
+	return n.Load()
 }
 
 // state is what a router's files say, ours and others' apart.
@@ -194,9 +196,12 @@ func tryFault(t *testing.T, d deed, line router.Line, f fault, seed uint64) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 	defer cancel()
+	var mu sync.Mutex // several processes of the box call the hook
 	var n int64
-	writer := false
+	writer := f.what == "writer"
 	h.w.Router.SetHook(func(e owrt.Event) owrt.Action {
+		mu.Lock()
+		defer mu.Unlock()
 		if n++; n != f.at {
 			return owrt.Continue
 		}
@@ -216,7 +221,6 @@ func tryFault(t *testing.T, d deed, line router.Line, f fault, seed uint64) {
 		case "slow":
 			return owrt.Slow(40 * time.Second)
 		case "writer":
-			writer = true
 			go h.w.Router.Sh("uci set system.@system[0].hostname=other; uci set firewall.@defaults[0].syn_flood=0; uci commit")
 		case "ctrl-c":
 			cancel()
