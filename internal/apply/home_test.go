@@ -23,13 +23,11 @@ import (
 
 // household is a person with a computer in an emulated home.
 type household struct {
-	t     testing.TB
-	w     *world.World
-	own   shell.LoginKey
-	pins  *shell.Memory
-	addr  string
-	lost  map[string]bool // commands that the emulator does not know
-	loose context.CancelFunc
+	t    testing.TB
+	w    *world.World
+	own  shell.LoginKey
+	pins *shell.Memory
+	addr string
 }
 
 func newHousehold(t testing.TB, o world.Options) *household {

@@ -74,13 +74,6 @@ func (f *file) le32(off int64) uint32 {
 	return binary.LittleEndian.Uint32(p)
 }
 
-func (f *file) be32(off int64) uint32 {
-	p := f.at(off, 4)
-	if len(p) < 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(p)
-}
 
 // crc is the CRC-32 of zlib over a range.
 func (f *file) crc(off, n int64) uint32 {

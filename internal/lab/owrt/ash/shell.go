@@ -1204,7 +1204,7 @@ func noBraces(w *syntax.Word) *syntax.Word {
 }
 
 // unescaped writes what a backslash quotes as quoted, because expand.Literal keeps
-// backslashes that stand outside of quotes (V='it'\''s' gave it\'s; busybox gives
+// backslashes that stand outside of quotes (V='it'\”s' gave it\'s; busybox gives
 // it's).
 func unescaped(w *syntax.Word) *syntax.Word {
 	if w == nil {
