@@ -74,7 +74,6 @@ func (f *file) le32(off int64) uint32 {
 	return binary.LittleEndian.Uint32(p)
 }
 
-
 // crc is the CRC-32 of zlib over a range.
 func (f *file) crc(off, n int64) uint32 {
 	var c uint32
