@@ -81,7 +81,7 @@ func (s *Session) edit(p *plan.Plan, r Request) (map[string]*uci.Document, []ope
 	maps.Copy(docs, edited)
 	var files []openwrt.File
 	for _, c := range p.Configs() {
-		files = append(files, openwrt.File{Config: c, OldHash: s.snap.Hashes[c], Text: docs[c].Text()})
+		files = append(files, openwrt.File{Config: c, OldHash: s.snap.Hashes[c], Text: uci.Hidden(string(docs[c].Text()))})
 	}
 	return docs, files, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/shell"
 	"github.com/heimweg/heimweg/internal/subnet"
+	"github.com/heimweg/heimweg/internal/uci"
 )
 
 // household is a person with a computer in an emulated home.
@@ -92,7 +93,7 @@ func (h *household) way() apply.Way {
 func (h *household) request(hm home.Home) apply.Request {
 	return apply.Request{
 		Home: hm, Access: blueprint.Access{Key: h.own.Authorized, Password: true},
-		PasswordHash: "$5$saltsalt$zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz1",
+		PasswordHash: uci.Hidden("$5$saltsalt$zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz1"),
 		Rand:         rand.Reader, Preshared: map[string]key.Preshared{},
 	}
 }

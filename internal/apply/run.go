@@ -24,7 +24,7 @@ type Request struct {
 	// Access is how the person gets in; a fresh router takes both.
 	Access blueprint.Access
 	// PasswordHash for root, needed when the plan says so. Crypt form.
-	PasswordHash string
+	PasswordHash uci.Value
 	// Preshared are the keys of peers that are new, by name.
 	Preshared map[string]key.Preshared
 	// Rand makes the tunnel's private key when the router has none.
@@ -80,19 +80,20 @@ func (s *Session) run(ctx context.Context, p *plan.Plan, r Request) error {
 // that the key works and that nobody gets in without credentials.
 func (s *Session) access(ctx context.Context, p *plan.Plan, r Request) (err error) {
 	a := openwrt.Access{}
-	for _, st := range p.Only(plan.Authorize, plan.SetPassword) {
+	steps := p.Only(plan.Authorize, plan.SetPassword)
+	for _, st := range steps {
 		if st.Do == plan.Authorize {
 			a.AuthorizedKey = st.Name
 		} else {
 			a.PasswordHash = r.PasswordHash
 		}
 	}
-	if a == (openwrt.Access{}) {
+	if len(steps) == 0 {
 		return nil
 	}
 	end := s.tell.Stage("access", "letting your key in")
 	defer func() { end(err, accessText(a)) }()
-	if p.Needs().Password && a.PasswordHash == "" {
+	if p.Needs().Password && a.PasswordHash.Reveal() == "" {
 		return fault.NewBug("the plan sets a password and none was supplied")
 	}
 	if err := s.do(ctx, func(ctx context.Context) error { return openwrt.Grant(ctx, s.conn, a) }); err != nil {
@@ -101,7 +102,7 @@ func (s *Session) access(ctx context.Context, p *plan.Plan, r Request) (err erro
 	if err := s.connect(ctx, s.addr()); err != nil {
 		return fmt.Errorf("logging in with the new key: %w", err)
 	}
-	if a.PasswordHash == "" || s.way.NoneRefused == nil {
+	if a.PasswordHash.Reveal() == "" || s.way.NoneRefused == nil {
 		return nil
 	}
 	refused, err := s.way.NoneRefused(ctx, s.addr())
@@ -120,7 +121,7 @@ func accessText(a openwrt.Access) string {
 	if a.AuthorizedKey != "" {
 		t = append(t, "your key is in")
 	}
-	if a.PasswordHash != "" {
+	if a.PasswordHash.Reveal() != "" {
 		t = append(t, "password set, login without one is refused")
 	}
 	return strings.Join(t, "; ")

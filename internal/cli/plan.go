@@ -13,6 +13,7 @@ import (
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/plan"
 	"github.com/heimweg/heimweg/internal/store"
+	"github.com/heimweg/heimweg/internal/uci"
 	"github.com/heimweg/heimweg/internal/view"
 )
 
@@ -165,7 +166,7 @@ func (a *app) carryOut(ctx context.Context, v *visit, saved *plan.Plan) error {
 		if err != nil {
 			return err
 		}
-		v.request.PasswordHash = hash
+		v.request.PasswordHash = uci.Hidden(hash)
 	}
 	if err := v.Run(ctx, p, v.request); err != nil {
 		return err

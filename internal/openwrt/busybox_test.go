@@ -22,6 +22,7 @@ import (
 	"github.com/heimweg/heimweg/internal/key"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/shell"
+	"github.com/heimweg/heimweg/internal/uci"
 )
 
 // jail is a folder that looks like a router to a script: real busybox (1.35, the
@@ -171,7 +172,7 @@ func hash(s string) string {
 func (j *jail) change(id string, files map[string]string) Change {
 	c := Change{ID: id, Interface: "wg0", Fw4: true, Guard: GuardShort, Wait: 5 * time.Second, Reloads: []Reload{ReloadNetwork, ReloadFirewall}}
 	for _, name := range sortedKeys(files) {
-		c.Files = append(c.Files, File{Config: name, OldHash: hash(j.read("etc/config/" + name)), Text: []byte(files[name])})
+		c.Files = append(c.Files, File{Config: name, OldHash: hash(j.read("etc/config/" + name)), Text: uci.Hidden(files[name])})
 	}
 	return c
 }
@@ -337,7 +338,7 @@ func TestBusyboxRefusals(t *testing.T) {
 			j.must(os.MkdirAll(filepath.Join(j.root, "etc/heimweg"), 0o755))
 			j.write("etc/heimweg/pending", "other 1 60\n", 0o600)
 		}},
-		{"unreadable", func(_ *jail, c *Change) { c.Files[0].Text = []byte("BROKEN\n") }},
+		{"unreadable", func(_ *jail, c *Change) { c.Files[0].Text = uci.Hidden("BROKEN\n") }},
 		{"firewall", func(j *jail, _ *Change) { // the second check, after the swap, finds a new line
 			j.write("bin/fw4", "#!/bin/sh\ngrep -q hw_zone /etc/config/firewall && echo '[!] Section hw_zone (vpn) skipped due to invalid options'\nexit 0\n", 0o755)
 		}},
@@ -387,7 +388,7 @@ func TestBusyboxGrant(t *testing.T) {
 	const line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE2v heimweg"
 	j.write("etc/dropbear/authorized_keys", "ssh-rsa AAAA other\n", 0o644)
 	for range 2 { // twice is once
-		j.must(Grant(t.Context(), j, Access{AuthorizedKey: line, PasswordHash: "$5$salt$abc/def."}))
+		j.must(Grant(t.Context(), j, Access{AuthorizedKey: line, PasswordHash: uci.Hidden("$5$salt$abc/def.")}))
 	}
 	if got := j.read("etc/dropbear/authorized_keys"); got != "ssh-rsa AAAA other\n"+line+"\n" {
 		t.Errorf("authorized_keys is %q", got)
@@ -395,7 +396,7 @@ func TestBusyboxGrant(t *testing.T) {
 	if got := j.read("etc/shadow"); got != "root:$5$salt$abc/def.:0:0:99999:7:::\ndaemon:*:0:0:99999:7:::\n" {
 		t.Errorf("shadow is %q", got)
 	}
-	j.must(Grant(t.Context(), j, Access{PasswordHash: "$5$other$x"}))
+	j.must(Grant(t.Context(), j, Access{PasswordHash: uci.Hidden("$5$other$x")}))
 	if strings.Contains(j.read("etc/shadow"), "other") {
 		t.Error("a password that was there was replaced")
 	}
@@ -411,7 +412,7 @@ func TestBusyboxPeers(t *testing.T) {
 	pub, _ := key.ParsePublic("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=")
 	o := Order{
 		ID: "run1", Interface: "wg0", Written: router.Written{Format: 1, ID: "run1"},
-		Network: &File{"network", hash(j.read("etc/config/network")), []byte(newNetwork)},
+		Network: &File{"network", hash(j.read("etc/config/network")), uci.Hidden(newNetwork)},
 		Peers:   []PeerChange{{PublicKey: pub, Preshared: psk}},
 	}
 	s, err := SetPeers(t.Context(), j, o, LookFor{})
@@ -427,7 +428,7 @@ func TestBusyboxPeers(t *testing.T) {
 	if _, err = SetPeers(t.Context(), j, o, LookFor{}); refusalCode(err) != "changed" {
 		t.Errorf("an order for an older file: %v", err)
 	}
-	o.Network = &File{"network", hash(newNetwork), []byte("BROKEN\n")}
+	o.Network = &File{"network", hash(newNetwork), uci.Hidden("BROKEN\n")}
 	if _, err = SetPeers(t.Context(), j, o, LookFor{}); refusalCode(err) != "unreadable" || j.read("etc/config/network") != newNetwork {
 		t.Errorf("a file that the router cannot read: %v, network %q", err, j.read("etc/config/network"))
 	}

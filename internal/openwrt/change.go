@@ -15,13 +15,14 @@ import (
 	"github.com/heimweg/heimweg/internal/key"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/shell"
+	"github.com/heimweg/heimweg/internal/uci"
 )
 
 // Access lets our own key in and gives root a password, in one round trip. An
 // empty field leaves that part alone; a password that root already has stays.
 type Access struct {
-	AuthorizedKey string // one line of an authorized_keys file
-	PasswordHash  string // crypt form, "$5$…" or "$6$…"
+	AuthorizedKey string    // one line of an authorized_keys file
+	PasswordHash  uci.Value // crypt form, "$5$…" or "$6$…"; hidden
 }
 
 // Grant carries out an Access.
@@ -32,9 +33,9 @@ func Grant(ctx context.Context, sh Shell, a Access) error {
 		vars["SETKEY"] = "yes"
 		files["key"] = []byte(strings.TrimSpace(a.AuthorizedKey) + "\n")
 	}
-	if a.PasswordHash != "" {
+	if hash := a.PasswordHash.Reveal(); hash != "" {
 		vars["SETHASH"] = "yes"
-		files["hash"] = []byte(a.PasswordHash + "\n")
+		files["hash"] = []byte(hash + "\n")
 	}
 	_, err := run(ctx, sh, vars, "access", "access", archive(files), "access.sh")
 	return err
@@ -43,8 +44,8 @@ func Grant(ctx context.Context, sh Shell, a Access) error {
 // A File is one config before and after a change.
 type File struct {
 	Config  string
-	OldHash string // SHA-256 of what is there now, hex
-	Text    []byte // what shall be there
+	OldHash string    // SHA-256 of what is there now, hex
+	Text    uci.Value // what shall be there; hidden, because it holds keys
 }
 
 // A Reload is a way to make a written change live.
@@ -144,9 +145,9 @@ func addFiles(vars env, files map[string][]byte, fs []File) {
 	var changed []string
 	for _, f := range fs {
 		changed = append(changed, f.Config)
-		text := f.Text
+		text := []byte(f.Text.Reveal())
 		if len(text) > 0 && !bytes.HasSuffix(text, []byte("\n")) {
-			text = append(bytes.Clone(text), '\n')
+			text = append(text, '\n')
 		}
 		files[f.Config] = text
 		s := sha256.Sum256(text)

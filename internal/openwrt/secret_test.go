@@ -14,6 +14,7 @@ import (
 	"github.com/heimweg/heimweg/internal/check/need"
 	"github.com/heimweg/heimweg/internal/key"
 	"github.com/heimweg/heimweg/internal/shell"
+	"github.com/heimweg/heimweg/internal/uci"
 )
 
 // listener is a router that only listens.
@@ -31,10 +32,10 @@ func TestSecretsOnlyInStdin(t *testing.T) {
 	const hash = "$6$saltstring$canarycanarycanary"
 	network := "config interface 'wg0'\n\toption private_key '" + private.Reveal() + "'\n"
 	peer := PeerChange{PublicKey: testKey(t, 3).Public(), Preshared: psk, AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.86.20.2/32")}}
-	file := File{Config: "network", OldHash: "00", Text: []byte(network)}
+	file := File{Config: "network", OldHash: "00", Text: uci.Hidden(network)}
 	for name, act := range map[string]func(Shell) error{
 		"grant": func(sh Shell) error {
-			return Grant(t.Context(), sh, Access{AuthorizedKey: "ssh-ed25519 AAAA", PasswordHash: hash})
+			return Grant(t.Context(), sh, Access{AuthorizedKey: "ssh-ed25519 AAAA", PasswordHash: uci.Hidden(hash)})
 		},
 		"begin": func(sh Shell) error {
 			return Begin(t.Context(), sh, Change{ID: "a1", Files: []File{file}, Interface: "wg0", Guard: time.Minute, Peers: []PeerChange{peer}})
