@@ -102,10 +102,34 @@ type search struct {
 // and known as AVM's EVA, or ctx ends. A box whose window was missed is not the
 // end: the next power-on counts. Errors: *NotFoundError, *SeveralError.
 func Find(ctx context.Context, n Net, ask Ask) (*Box, error) {
-	began := time.Now()
 	if ask.At == nil {
 		ask.At = Usual()
 	}
+	for {
+		box, moved, err := find(ctx, n, ask)
+		if err != nil || !moved || box.Addr() == ask.Want || box.stays(ctx) {
+			return box, err
+		}
+		box.Close()
+	}
+}
+
+// onTheWay is how long a request to move may still be on its way when the
+// connection stands already.
+const onTheWay = 100 * time.Millisecond
+
+// stays reports whether the box is still where it was found: a held one takes
+// another address when it is told to (facts eva 2.2), and the request may have
+// crossed with our connection.
+func (b *Box) stays(ctx context.Context) bool {
+	pause(ctx, onTheWay, nil)
+	_, err := b.ask(ctx, "SYST", greetIn, 215)
+	return err == nil
+}
+
+// find is one search; moved: a box was told to be elsewhere.
+func find(ctx context.Context, n Net, ask Ask) (found *Box, moved bool, err error) {
+	began := time.Now()
 	inner, stop := context.WithCancel(ctx)
 	s := &search{net: n, ask: ask, found: make(chan *Box), stop: stop, kicks: map[netip.Addr]chan struct{}{}}
 	s.wg.Go(func() { s.discover(inner) })
@@ -132,12 +156,12 @@ func Find(ctx context.Context, n Net, ask Ask) (*Box, error) {
 		if box != nil {
 			box.Close()
 		}
-		return nil, &SeveralError{At: s.answers}
+		return nil, s.moved, &SeveralError{At: s.answers}
 	}
 	if box != nil {
-		return box, nil
+		return box, s.moved, nil
 	}
-	return nil, &NotFoundError{Waited: time.Since(began), Asked: s.order, Sights: s.sights, UDP: s.udpErr, Cause: context.Cause(ctx)}
+	return nil, s.moved, &NotFoundError{Waited: time.Since(began), Asked: s.order, Sights: s.sights, UDP: s.udpErr, Cause: context.Cause(ctx)}
 }
 
 func (s *search) saw(x Sight) {
