@@ -31,7 +31,7 @@ import (
 )
 
 // Version is the program's version.
-const Version = "0.1.0"
+const Version = apply.Program
 
 // Env is everything that the command line takes from outside. The zero value of
 // a field means the real thing; tests and the lab put emulated ones in.
