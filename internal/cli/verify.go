@@ -91,6 +91,12 @@ func (a *app) test(ctx context.Context, v *visit, fl verifyFlags) (verify.Result
 	if a.Bind != nil {
 		r.Bind = a.Bind()
 	}
+	if fl.outside && fl.via == "" {
+		if !a.Terminal.IsTerminal() {
+			return verify.Result{}, needsPerson("this computer has to leave the house for the test", "--via HOST:PORT")
+		}
+		r.Leave = a.goOutside
+	}
 	return verify.Run(ctx, v.Shell(), v.Snapshot(), r, a.tell())
 }
 
@@ -107,9 +113,6 @@ func (a *app) vantage(ctx context.Context, v *visit, fl verifyFlags) (verify.Van
 			return "", netip.AddrPort{}, err
 		}
 		ap, err := a.resolve(ctx, net.JoinHostPort(e, fmt.Sprint(h.Tunnel.CallPort())))
-		if err == nil && a.Bind == nil {
-			err = a.goOutside(ctx)
-		}
 		return verify.Outside, ap, err
 	}
 	where, addr := nearest(h, snap)

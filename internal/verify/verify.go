@@ -104,6 +104,10 @@ type Request struct {
 	Rand io.Reader
 	// Target is a device in the home LAN; zero: one that the router has seen.
 	Target netip.Addr
+	// Leave is called when the test peer is known to the router and before its
+	// first packet: a person takes this computer out of the house then, which may
+	// cut the connection to the router. nil: the computer stays.
+	Leave func(context.Context) error
 	// Self is this computer's address in the home LAN: reaching oneself proves
 	// little, so it is not chosen as a target.
 	Self netip.Addr
@@ -114,10 +118,8 @@ const (
 	handshakeTime = 12 * time.Second // two tries of WireGuard, which repeats every 5 s
 	answerTime    = 3 * time.Second
 	probeLife     = 3 * time.Minute
+	leaveLife     = 20 * time.Minute // when a person has to find a hotspot first
 )
-
-// LookFor is what the test wants to know of the router.
-var LookFor = openwrt.LookFor{}
 
 // Run tests the way home. sh is a connection to the home router, snap what was
 // last seen there. An error means that the test itself could not be made; what it
@@ -133,15 +135,25 @@ func Run(ctx context.Context, sh openwrt.Shell, snap *router.Snapshot, r Request
 	if err != nil {
 		return res, err
 	}
-	if _, err := openwrt.AddProbe(ctx, sh, p, LookFor); err != nil {
+	if r.Leave != nil {
+		p.TimeToLive = leaveLife
+	}
+	if _, err := openwrt.AddProbe(ctx, sh, p, openwrt.LookFor{}); err != nil {
 		return res, err
 	}
-	t, err := tunnel.Up(ctx, c)
+	if r.Leave != nil {
+		err = r.Leave(ctx)
+	}
+	var t *tunnel.Tunnel
+	if err == nil {
+		t, err = tunnel.Up(ctx, c)
+	}
 	if err == nil {
 		res.Hops = test(ctx, t, r, snap, tell)
 		t.Close()
 	}
-	// The router's counters tell where a packet without an answer came to.
+	// The router's counters tell where a packet without an answer came to. Who has
+	// left the house cannot ask; the router then removes the test peer by itself.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	seen, gone := openwrt.RemoveProbe(clean, sh, p)
