@@ -38,6 +38,8 @@ func Table() []Need {
 		{"dropbearkey", "dropbear-bin", "internal/shell: that server's host keys"},
 		{"ssh-keygen", "openssh-client", "internal/shell: keys made by another program"},
 		{"openssl", "openssl", "internal/shadow: a second implementation of the password hashes"},
+		{"cksum", "coreutils", "internal/image/imagetest: the checksum of AVM's images"},
+		{"xz", "xz-utils", "internal/image/imagetest: what we pack is unpacked"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }

@@ -5,16 +5,15 @@ import (
 	"encoding/binary"
 	"os/exec"
 	"testing"
+
+	"github.com/heimweg/heimweg/internal/check/need"
 )
 
 func TestCksum(t *testing.T) {
 	if got := Cksum([]byte("123456789")); got != 930766865 {
 		t.Errorf("got %d", got)
 	}
-	judge, err := exec.LookPath("cksum")
-	if err != nil {
-		t.Skip("no cksum program here to judge by")
-	}
+	judge := need.Program(t, "cksum")
 	c := exec.Command(judge)
 	p := UBoot("FRITZ4040")
 	c.Stdin = bytes.NewReader(p[:0x7FFF8])
@@ -37,10 +36,7 @@ func decimal(n uint32) string {
 
 // xz must unpack what our encoder packs.
 func TestLZMA(t *testing.T) {
-	judge, err := exec.LookPath("xz")
-	if err != nil {
-		t.Skip("no xz program here to judge by")
-	}
+	judge := need.Program(t, "xz")
 	for _, data := range [][]byte{nil, []byte("a"), Noise(1, 100_000), make([]byte, 5000), bytes.Repeat([]byte{0xFF}, 70_000)} {
 		head := []byte{lzmaProperties, 0, 0, 128, 0}
 		c := exec.Command(judge, "--format=lzma", "-dc")
