@@ -87,10 +87,18 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		return 1
 	}
 	started := time.Now()
+	var names []string
+	ran := false
 	for _, s := range c.checks() {
+		names = append(names, s.name)
 		if o.only == nil || o.only.MatchString(s.name) {
+			ran = true
 			c.do(s)
 		}
+	}
+	if !ran {
+		fmt.Fprintf(out, "check: no check's name matches -only %q; there are: %s\n", o.only, strings.Join(names, ", "))
+		return 2
 	}
 	return c.close(time.Since(started))
 }
