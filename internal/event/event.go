@@ -26,6 +26,11 @@ type Event struct {
 	Text  string        `json:"text,omitempty"` // for people
 	Took  time.Duration `json:"took_ns,omitempty"`
 	Part  float64       `json:"part,omitempty"` // 0 to 1, for Progress
+	// Bytes of Total are through, at Rate bytes a second lately; for Progress of what
+	// moves bytes. Total is 0 and Rate is 0 while they are not known.
+	Bytes int64   `json:"bytes,omitempty"`
+	Total int64   `json:"total,omitempty"`
+	Rate  float64 `json:"bytes_per_second,omitempty"`
 }
 
 // Tell receives events; nil receives nothing.
@@ -33,6 +38,16 @@ type Tell func(Event)
 
 // Note tells something worth knowing.
 func (t Tell) Note(stage, text string) { t.send(Event{Kind: Note, Stage: stage, Text: text}) }
+
+// Bytes tells how far a transfer is: done of total bytes (0: not known), at rate
+// bytes a second lately (0: not known).
+func (t Tell) Bytes(stage, text string, done, total int64, rate float64) {
+	e := Event{Kind: Progress, Stage: stage, Text: text, Bytes: done, Total: total, Rate: rate}
+	if total > 0 {
+		e.Part = min(float64(done)/float64(total), 1)
+	}
+	t.send(e)
+}
 
 // Stage tells that a stage began and returns what tells its end. Call end with
 // the stage's error and, for the good end, what there is to say.

@@ -25,7 +25,8 @@ type teller struct {
 	mu   sync.Mutex
 	w    io.Writer
 	st   Style
-	open bool // a line without its end stands on the terminal
+	open bool           // a line without its end stands on the terminal
+	told map[string]int // where there is no terminal: how far the person was told last, by stage
 }
 
 func (t *teller) json(e event.Event) {
@@ -37,6 +38,9 @@ func (t *teller) json(e event.Event) {
 func (t *teller) text(e event.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if e.Kind != event.Progress {
+		delete(t.told, e.Stage)
+	}
 	switch e.Kind {
 	case event.Began:
 		if t.st.Colour {
@@ -54,11 +58,7 @@ func (t *teller) text(e event.Event) {
 		t.endLine()
 		fmt.Fprintf(t.w, "  %s %s\n", t.st.Dim("i"), e.Text)
 	case event.Progress:
-		if t.st.Colour {
-			t.clearLine()
-			fmt.Fprintf(t.w, "  %s %s %3.0f %%", t.st.Dim("…"), e.Text, e.Part*100)
-			t.open = true
-		}
+		t.progress(e)
 	}
 }
 

@@ -99,6 +99,12 @@ func story(tell event.Tell) {
 	tell(event.Event{Kind: event.Note, Stage: "packages", Text: "the package lists are fetched first"})
 	tell(event.Event{Kind: event.Progress, Stage: "packages", Text: "installing wireguard-tools", Part: 0.5})
 	tell(event.Event{Kind: event.Done, Stage: "packages", Text: "wireguard-tools installed", Took: 61 * time.Second})
+	tell(event.Event{Kind: event.Began, Stage: "image", Text: "the image"})
+	for _, n := range []int64{0, 1_000_000, 1_400_000, 4_000_000, 5_505_028} {
+		tell.Bytes("image", "the image", n, 5_505_028, 226_000)
+	}
+	tell.Bytes("list", "the list", 12_300, 0, 0)
+	tell(event.Event{Kind: event.Done, Stage: "image", Text: "the image is here", Took: 24 * time.Second})
 	tell(event.Event{Kind: event.Began, Stage: "proof", Text: "a test device comes home"})
 	tell(event.Event{Kind: event.Failed, Stage: "proof", Text: "a test device comes home", Took: 150 * time.Second})
 }
@@ -281,6 +287,30 @@ func TestFaultJSON(t *testing.T) {
 		json.Compact(&compact, b.Bytes())
 		if compact.String() != tt.want {
 			t.Errorf("%s, want %s", compact.String(), tt.want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	for _, tt := range []struct {
+		done, total int64
+		rate        float64
+		want        string
+	}{
+		{0, 0, 0, "░░░░░░░░░░░░░░░░  0 %"},
+		{0, 5_300_000, 0, "░░░░░░░░░░░░░░░░  0 bytes of 5.3 MB"},
+		{2_650_000, 5_300_000, 226_000, "████████░░░░░░░░  2.6 MB of 5.3 MB, 226 kB/s, about 15 s left"},
+		{5_300_000, 5_300_000, 226_000, "████████████████  5.3 MB, 226 kB/s"},
+		{999_499, 0, 999, "999 kB, 999 bytes/s"},
+		{6_000_000, 5_300_000, 1, "████████████████  6.0 MB, 1 bytes/s"}, // more than announced
+		{1, 5_300_000, 0.001, "░░░░░░░░░░░░░░░░  1 bytes of 5.3 MB, 0 bytes/s, about 1441 min left"},
+		{1_000, 2_300, 100, "███████░░░░░░░░░  1 kB of 2 kB, 100 bytes/s, about 15 s left"},
+		{1_000, 1_300, 100, "████████████░░░░  1 kB of 1 kB, 100 bytes/s, about 4 s left"},
+	} {
+		var e event.Event
+		event.Tell(func(x event.Event) { e = x }).Bytes("s", "", tt.done, tt.total, tt.rate)
+		if got := view.Progress(e); got != tt.want {
+			t.Errorf("%d of %d: %q, want %q", tt.done, tt.total, got, tt.want)
 		}
 	}
 }
