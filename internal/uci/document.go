@@ -190,6 +190,44 @@ func (d *Document) Section(name string) (Section, bool) {
 	return sec.Section, true
 }
 
+// Line tells on which line of the file, counted from 1, a section begins; with
+// an option, where that option stands: the last line that sets it, or the first
+// item of a list. 0 when there is no such thing.
+func (d *Document) Line(section, option string) int {
+	s := d.state()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sec := s.find(section)
+	if sec == nil {
+		return 0
+	}
+	want := sec.line(option)
+	n := 1
+	for l := s.first; l != nil; l = l.next {
+		if l == want {
+			return n
+		}
+		n += strings.Count(l.raw, "\n")
+	}
+	return 0
+}
+
+// line is the line of an option, or the header's when option is "".
+func (sec *section) line(option string) *line {
+	o, _ := sec.Section.option(option)
+	var found *line
+	for _, l := range sec.lines {
+		switch {
+		case option == "" && l.kind == headerLine:
+			return l
+		case l.kind != optionLine || l.option != option || !l.effective:
+		case found == nil || !o.List:
+			found = l
+		}
+	}
+	return found
+}
+
 // OfType lists the sections of one type, in order.
 func (d *Document) OfType(typ string) []Section {
 	s := d.state()
