@@ -262,6 +262,8 @@ func readNetwork(s *router.Snapshot, ps parts) error {
 		s.Interfaces = append(s.Interfaces, readInterface(i))
 	}
 	s.Neighbours = readNeighbours(ps["neighbours"].lines(), ps["leases"])
+	s.Silent = readSilent(ps["neighbours"].lines())
+	s.Routes = append(readRoutes(ps["routes4"].lines(), 4), readRoutes(ps["routes6"].lines(), 6)...)
 	return nil
 }
 
@@ -313,6 +315,81 @@ func readNeighbours(lines []string, leases part) []router.Neighbour {
 		}
 	}
 	return out
+}
+
+// readSilent takes from `ip neigh show` the addresses that were asked for in
+// vain: "192.168.1.77 dev br-lan FAILED".
+func readSilent(lines []string) []netip.Addr {
+	var out []netip.Addr
+	for _, l := range lines {
+		f := strings.Fields(l)
+		if len(f) < 3 || f[len(f)-1] != "FAILED" {
+			continue
+		}
+		if addr, err := netip.ParseAddr(f[0]); err == nil {
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+// readRoutes reads `ip -4 route show` and `ip -6 route show`, as busybox and
+// iproute2 print them: "default via 192.168.2.254 dev wan proto static src …",
+// "10.86.20.0/24 dev wg0 scope link src …", "unreachable fd00::/48 dev lo metric …".
+func readRoutes(lines []string, family int) []router.Route {
+	var out []router.Route
+	for _, l := range lines {
+		if r, ok := readRoute(strings.Fields(l), family); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func readRoute(f []string, family int) (r router.Route, ok bool) {
+	refuses := false
+	if len(f) > 1 {
+		switch f[0] {
+		case "unreachable", "blackhole", "prohibit":
+			refuses, f = true, f[1:]
+		case "unicast":
+			f = f[1:]
+		case "broadcast", "multicast", "local", "anycast":
+			return r, false
+		}
+	}
+	if len(f) == 0 {
+		return r, false
+	}
+	switch addr, err := netip.ParseAddr(f[0]); {
+	case f[0] == "default" && family == 4:
+		r.Dst = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	case f[0] == "default":
+		r.Dst = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	case err == nil:
+		r.Dst = netip.PrefixFrom(addr, addr.BitLen())
+	default:
+		if r.Dst, err = netip.ParsePrefix(f[0]); err != nil {
+			return r, false
+		}
+	}
+	for i := 1; i+1 < len(f); i++ {
+		switch f[i] {
+		case "via":
+			r.Via, _ = netip.ParseAddr(f[i+1])
+		case "dev":
+			r.Device = f[i+1]
+		case "metric":
+			r.Metric, _ = strconv.Atoi(f[i+1])
+		default:
+			continue
+		}
+		i++
+	}
+	if refuses {
+		r.Device = ""
+	}
+	return r, refuses || r.Device != ""
 }
 
 // readDump reads `wg show all dump`, tab separated: five fields for a device

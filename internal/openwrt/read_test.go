@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -326,4 +328,35 @@ func FuzzReadSnapshot(f *testing.F) {
 		readSnapshot(parts{"board": {board, 0}, "interfaces": {dump, 0}, "handlers": {[]byte("{}"), 0}, "wg": p, "modes": p, "neighbours": p,
 			"leases": p, "space": p, "mounts": p, "pending": p, "lock": p, "written": p, "keys": p, "file.network": p, "firewall": p})
 	})
+}
+
+// The routing table and silent neighbours, as busybox and iproute2 print them.
+func TestReadRoutes(t *testing.T) {
+	four := readRoutes(strings.Split(`default via 192.168.2.254 dev wan proto static src 192.168.2.253
+10.86.20.0/24 dev wg0 proto kernel scope link src 10.86.20.1
+192.168.3.0/24 via 192.168.1.9 dev br-lan metric 10
+198.51.100.9 via 192.168.2.254 dev wan proto static
+unreachable 10.0.0.0/8
+broadcast 192.168.1.255 dev br-lan scope link
+nonsense
+`, "\n"), 4)
+	six := readRoutes([]string{"fd00::/64 dev br-lan metric 1024", "default from 2001:db8::/64 via fe80::1 dev wan metric 512",
+		"unreachable fd00::/48 dev lo metric 2147483647", "local ::1 dev lo"}, 6)
+	var got []string
+	for _, r := range append(four, six...) {
+		via := ""
+		if r.Via.IsValid() {
+			via = r.Via.String()
+		}
+		got = append(got, strings.Join([]string{r.Dst.String(), via, r.Device, strconv.Itoa(r.Metric)}, " "))
+	}
+	want := []string{"0.0.0.0/0 192.168.2.254 wan 0", "10.86.20.0/24  wg0 0", "192.168.3.0/24 192.168.1.9 br-lan 10",
+		"198.51.100.9/32 192.168.2.254 wan 0", "10.0.0.0/8   0", "fd00::/64  br-lan 1024", "::/0 fe80::1 wan 512", "fd00::/48   2147483647"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	silent := readSilent([]string{"192.168.1.10 dev br-lan lladdr 02:00:00:00:01:02 REACHABLE", "192.168.1.77 dev br-lan FAILED", "x dev y FAILED"})
+	if len(silent) != 1 || silent[0].String() != "192.168.1.77" {
+		t.Errorf("silent: %v", silent)
+	}
 }

@@ -151,6 +151,15 @@ type Neighbour struct {
 	Name   string // from the DHCP leases, if any
 }
 
+// Route is one line of the router's main routing table. Networks that hang on a
+// device themselves are in it, too.
+type Route struct {
+	Dst    netip.Prefix // the default route's is 0.0.0.0/0 or ::/0
+	Via    netip.Addr   // the next router; invalid when Dst hangs on the device
+	Device string       // "" for a route that refuses (unreachable, blackhole, prohibit)
+	Metric int
+}
+
 // Pending is an apply that was begun and neither confirmed nor taken back.
 type Pending struct {
 	ID       string    // of the run
@@ -198,12 +207,16 @@ type Snapshot struct {
 	Handlers   []string  // netifd's protocol handlers, "wireguard" among them when usable
 	Interfaces []Interface
 	Neighbours []Neighbour
-	Tunnels    map[string]*Tunnel
-	Firewall   []string // warnings of the firewall about skipped sections ("[!] …")
-	Space      Space
-	RootHash   bool     // root has a password
-	Keys       []string // authorized public keys, in file order
-	Written    Written
+	// Silent are addresses that the router asked for on a network and that
+	// nobody answered for.
+	Silent   []netip.Addr
+	Routes   []Route
+	Tunnels  map[string]*Tunnel
+	Firewall []string // warnings of the firewall about skipped sections ("[!] …")
+	Space    Space
+	RootHash bool     // root has a password
+	Keys     []string // authorized public keys, in file order
+	Written  Written
 }
 
 // Has reports whether a package is installed.

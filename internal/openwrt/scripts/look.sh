@@ -70,6 +70,8 @@ look() {
 	part interfaces ubus call network.interface dump
 	part leases cat /tmp/dhcp.leases
 	part neighbours ip neigh show
+	part routes4 ip -4 route show
+	part routes6 ip -6 route show
 	part wg live
 	part space df -k /overlay
 	part mounts cat /proc/mounts
