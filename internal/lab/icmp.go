@@ -183,7 +183,16 @@ func (p *ping) finish(err error) {
 
 // Ping sends one echo request and waits for the answer, an ICMP error, or ctx.
 func (s *Stack) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
-	src, ok := s.conf.Load().source(to)
+	return s.PingFrom(ctx, netip.Addr{}, to)
+}
+
+// PingFrom is Ping with one of the stack's own addresses as the sender, as
+// `ping -I` sends it; the zero address lets the route choose.
+func (s *Stack) PingFrom(ctx context.Context, src, to netip.Addr) (time.Duration, error) {
+	ok := s.conf.Load().local(src)
+	if !src.IsValid() {
+		src, ok = s.conf.Load().source(to)
+	}
 	if !ok {
 		return 0, &net.OpError{Op: "ping", Net: "ip", Addr: &net.IPAddr{IP: to.AsSlice()}, Err: errno("sendmsg", syscall.ENETUNREACH)}
 	}

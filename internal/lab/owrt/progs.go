@@ -304,6 +304,18 @@ func (s *system) ipProgram(p *ash.Proc, args []string) int {
 				}
 			}
 		}
+		s.net.mu.Lock()
+		own := s.net.ownRoutes()
+		s.net.mu.Unlock()
+		for _, r := range own {
+			switch {
+			case r.Dst.Addr().Is4() == six || dev != "" && r.Dev != dev:
+			case r.Via.IsValid():
+				fmt.Fprintf(w, "%s via %s dev %s \n", r.Dst, r.Via, r.Dev)
+			default:
+				fmt.Fprintf(w, "%s dev %s scope link \n", r.Dst, r.Dev)
+			}
+		}
 	case is("neigh"):
 		s.ipNeigh(w, dev)
 	case is("rule"):
@@ -398,6 +410,7 @@ func (s *system) ipNeigh(w io.Writer, only string) {
 func (s *system) pingProgram(p *ash.Proc, args []string) int {
 	count, wait := 4, 10
 	host := ""
+	var from netip.Addr // zero: the route chooses
 	for i := 1; i < len(args); i++ {
 		switch args[i] {
 		case "-c", "-W", "-w", "-s", "-I", "-i":
@@ -408,6 +421,8 @@ func (s *system) pingProgram(p *ash.Proc, args []string) int {
 					count = v
 				case "-W", "-w":
 					wait = v
+				case "-I":
+					from, _ = netip.ParseAddr(args[i+1])
 				}
 				i++
 			}
@@ -428,7 +443,7 @@ func (s *system) pingProgram(p *ash.Proc, args []string) int {
 			p.Sleep(time.Second)
 		}
 		ctx, stop := context.WithTimeout(p.Context(), time.Duration(wait)*time.Second)
-		d, err := s.b.stack.Ping(ctx, a)
+		d, err := s.b.stack.PingFrom(ctx, from, a)
 		stop()
 		p.Check()
 		if err == nil {
