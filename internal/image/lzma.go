@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -41,6 +42,13 @@ func unlzma(f *file, rec record) (tail []byte, err error) {
 	}
 	n := d.total % int64(len(d.window))
 	return append(append(make([]byte, 0, len(d.window)), d.window[n:]...), d.window[:n]...), nil
+}
+
+// Unlzma decompresses an LZMA stream without its header to that many bytes, of
+// which it keeps the last 8 MiB.
+func Unlzma(stream []byte, properties byte, size uint32) ([]byte, error) {
+	f := &file{r: bytes.NewReader(stream), size: int64(len(stream))}
+	return unlzma(f, record{off: -recordHeader, compressed: int64(len(stream)), uncompressed: size, properties: properties})
 }
 
 const (

@@ -177,3 +177,40 @@ func (l *Link) carry(from *Stack, hop netip.Addr, raw []byte, p Packet, id uint6
 	l.w.engine.at(at, arrive)
 	return "", false
 }
+
+// shout carries a broadcast to every other stack on the link. Who does not listen
+// on its port leaves no trace in the record, which stays readable.
+func (l *Link) shout(from *Stack, raw []byte, id uint64) {
+	l.mu.Lock()
+	var to []port
+	for _, p := range l.ports {
+		if p.stack != from && !l.cut && !l.unplugged[from] && !l.unplugged[p.stack] {
+			to = append(to, p)
+		}
+	}
+	latency := l.latency
+	l.mu.Unlock()
+	l.w.engine.after(latency, func() {
+		for _, p := range to {
+			p.stack.hearBroadcast(p.dev, raw, id)
+		}
+	})
+}
+
+// Seen lists the addresses that live on the link now, as somebody sees them who
+// looks at ARP: those of stacks with power whose cable is in.
+func (l *Link) Seen() []netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []netip.Addr
+	for _, p := range l.ports {
+		i := p.stack.conf.Load().iface(p.dev)
+		if i == nil || i.Down || l.cut || l.unplugged[p.stack] {
+			continue
+		}
+		for _, a := range i.Addrs {
+			out = append(out, a.Addr())
+		}
+	}
+	return out
+}

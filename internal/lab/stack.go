@@ -381,7 +381,7 @@ func (s *Stack) receive(dev string, raw []byte, id uint64) {
 		note(dev, Dropped, "not a packet: "+err.Error())
 		return
 	case crowd(p.Dst):
-		return // nobody here listens to broadcasts; the record stays readable
+		return // see hearBroadcast; nobody listens to multicast, and the record stays readable
 	}
 	filter, forwarding, _ := s.mode()
 	if filter == nil {
@@ -417,6 +417,22 @@ func (s *Stack) receive(dev string, raw []byte, id uint64) {
 		s.refuse(raw, p)
 	default:
 		note(hook, Dropped, v.Why)
+	}
+}
+
+// hearBroadcast gives a broadcast to who listens on its port. A router's filter is
+// not asked: none in the lab serves broadcasts.
+func (s *Stack) hearBroadcast(dev string, raw []byte, id uint64) {
+	c := s.conf.Load()
+	p, err := ParsePacket(raw)
+	if i := c.iface(dev); err != nil || p.Proto != UDP || !c.on || i == nil || i.Down {
+		return
+	}
+	s.mu.Lock()
+	heard := s.filter == nil && s.divert == nil && s.udp[p.DstPort] != nil
+	s.mu.Unlock()
+	if heard {
+		s.deliverUDP(raw, p, id, dev)
 	}
 }
 

@@ -693,6 +693,20 @@ func (t *stream) wake() {
 	t.cond.Broadcast()
 }
 
+// Reset ends the stream and tells the other end by a reset.
+func (c *Conn) Reset() {
+	c.t.s.mu.Lock()
+	defer c.t.s.mu.Unlock()
+	c.t.abort(net.ErrClosed)
+}
+
+// Vanish ends the stream and tells nobody, as a host does whose power fails.
+func (c *Conn) Vanish() {
+	c.t.s.mu.Lock()
+	defer c.t.s.mu.Unlock()
+	c.t.die(errPower)
+}
+
 func (c *Conn) fail(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -166,6 +167,9 @@ func (u *UDPConn) WriteFrom(b []byte, src netip.Addr, to netip.AddrPort) (int, e
 	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	c := u.s.conf.Load()
+	if to.Addr() == everyone {
+		return u.broadcast(c, b, to)
+	}
 	if !src.IsValid() || !c.local(src) {
 		var ok bool
 		if src, ok = c.source(to.Addr()); !ok {
@@ -176,6 +180,28 @@ func (u *UDPConn) WriteFrom(b []byte, src netip.Addr, to netip.AddrPort) (int, e
 		return 0, u.fail("write", errno("sendto", syscall.EMSGSIZE))
 	}
 	u.s.send(BuildUDP(netip.AddrPortFrom(src, u.port), to, b))
+	return len(b), nil
+}
+
+var everyone = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// broadcast sends to everyone on every link that the stack has an address on.
+func (u *UDPConn) broadcast(c *config, b []byte, to netip.AddrPort) (int, error) {
+	sent := false
+	for i := range c.ifaces {
+		d := &c.ifaces[i]
+		at := slices.IndexFunc(d.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() })
+		if d.Down || d.Link == nil || at < 0 {
+			continue
+		}
+		sent = true
+		raw := BuildUDP(netip.AddrPortFrom(d.Addrs[at].Addr(), u.port), to, b)
+		id := u.s.w.packetID.Add(1)
+		u.s.w.engine.soon(func() { d.Link.shout(u.s, raw, id) })
+	}
+	if !sent {
+		return 0, u.fail("write", errno("sendto", syscall.ENETUNREACH))
+	}
 	return len(b), nil
 }
 

@@ -41,6 +41,7 @@ type Times struct {
 	Check  time.Duration
 	Late   time.Duration // data's end to 226
 	Rate   int           // bytes a second that the flash takes; 230 kB/s
+	TFTP   time.Duration // U-Boot's rest between two tries; 5 s (facts eva 3.1)
 }
 
 // Faults are what can go wrong; the zero value is a box in good order.
@@ -78,8 +79,12 @@ type Options struct {
 	Kind    Kind
 	Times   Times
 	Faults  Faults
-	// OnBoot is told what runs, to put a whole emulated router in its place.
-	OnBoot func(what string)
+	// Run, when not nil, is what the box does after the bootloader, in place of
+	// the few words that this package says itself: another package puts a whole
+	// router there. The port has no address and carrier again. ram is the program
+	// that was started in memory, nil when the flash is to start. It tells runs
+	// what came up, and returns when the box starts again or ctx ends.
+	Run func(ctx context.Context, ram []byte, runs func(what string))
 }
 
 // A State is where the box is between power and a running system.
@@ -152,7 +157,8 @@ func defaults(t *Times) {
 		of    *time.Duration
 		usual time.Duration
 	}{{&t.Link, 2 * time.Second}, {&t.Stack, 500 * time.Millisecond}, {&t.Window, 5 * time.Second},
-		{&t.Boot, time.Minute}, {&t.Erase, 2 * time.Second}, {&t.Check, 3 * time.Second}, {&t.Late, 200 * time.Millisecond}} {
+		{&t.Boot, time.Minute}, {&t.Erase, 2 * time.Second}, {&t.Check, 3 * time.Second}, {&t.Late, 200 * time.Millisecond},
+		{&t.TFTP, 5 * time.Second}} {
 		if *d.of == 0 {
 			*d.of = d.usual
 		}
@@ -203,6 +209,7 @@ func (b *Box) Power(on bool) {
 	}
 	b.off = nil
 	b.mu.Unlock()
+	b.loseConns() // first, so that nobody says goodbye
 	off()
 	b.loseConns()
 	b.net.Link(false)
@@ -226,8 +233,8 @@ func (b *Box) loseConns() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for c := range b.conns {
-		if m, ok := c.(*conn); ok {
-			m.vanish()
+		if m, ok := c.(mortal); ok {
+			m.Vanish()
 		} else {
 			c.Close()
 		}
@@ -278,12 +285,12 @@ func (b *Box) run(ctx context.Context) {
 		case ram:
 			ram = false
 			taken()
-			b.boot(life, bootsFromRAM(b.inRAM()), true)
+			b.boot(life, b.takeRAM())
 		case b.bootloader(life):
 			ram = b.inRAM() != nil
 		default:
 			taken()
-			b.boot(life, "", false)
+			b.boot(life, nil)
 		}
 		taken()
 		reset()
@@ -304,6 +311,15 @@ func (b *Box) wakeUp(ctx context.Context) bool {
 	b.net.Link(true)
 	b.enter(LinkUp)
 	return waitFor(ctx, nil, b.opt.Times.Stack) == nil
+}
+
+// takeRAM gives what was put in memory, once.
+func (b *Box) takeRAM() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ram := b.ram
+	b.ram = nil
+	return ram
 }
 
 func (b *Box) inRAM() []byte {
@@ -373,8 +389,9 @@ func (b *Box) moveTo(a netip.Addr) {
 	b.net.SetAddress(a)
 }
 
-// boot is everything after the bootloader: what runs depends on the flash.
-func (b *Box) boot(ctx context.Context, what string, ram bool) {
+// boot is everything after the bootloader: what runs depends on the memory, or on
+// the flash.
+func (b *Box) boot(ctx context.Context, ram []byte) {
 	b.enter(Booting)
 	b.net.SetAddress(netip.Addr{})
 	b.net.Link(false)
@@ -385,29 +402,40 @@ func (b *Box) boot(ctx context.Context, what string, ram bool) {
 	if waitFor(ctx, nil, b.opt.Times.Boot/2) != nil {
 		return
 	}
-	if what == "" {
-		what = boots(b.get("HWRevision"), b.parts["mtd1"])
-		if b.opt.Kind == Converted {
-			what = OpenWrt
-		}
+	if ram != nil && b.opt.Faults.RAMDead {
+		b.runSystem(ctx, RedLight)
+		return
+	}
+	if b.opt.Run != nil {
+		b.opt.Run(ctx, ram, b.comesUp)
+		return
+	}
+	what := boots(b.get("HWRevision"), b.parts["mtd1"])
+	switch {
+	case ram != nil:
+		what = bootsFromRAM(ram)
+	case b.opt.Kind == Converted:
+		what = OpenWrt
 	}
 	if what == UBoot {
-		if !b.fetchStage(ctx) {
+		if stage, ok := b.Fetch(ctx, b.model.UBoot); !ok || !startsFromRAM(stage) {
 			return
 		}
 		what = OpenWrt
 	}
-	if ram && b.opt.Faults.RAMDead {
-		what = RedLight
-	}
 	b.runSystem(ctx, what)
 }
 
-func (b *Box) runSystem(ctx context.Context, what string) {
+// comesUp keeps what runs now.
+func (b *Box) comesUp(what string) {
 	b.mu.Lock()
-	b.runs, b.ram = what, nil
+	b.runs = what
 	b.mu.Unlock()
 	b.note("runs " + what)
+	b.enter(Running)
+}
+
+func (b *Box) runSystem(ctx context.Context, what string) {
 	greeting, port := "", uint16(0)
 	switch what {
 	case Stock: // its own FTP server, for the memory stick behind it
@@ -419,16 +447,13 @@ func (b *Box) runSystem(ctx context.Context, what string) {
 		b.moveTo(netip.MustParseAddr("192.168.1.1"))
 		greeting, port = "SSH-2.0-dropbear\r\n", 22
 	}
-	if port != 0 && b.opt.OnBoot == nil {
+	if port != 0 {
 		if l, err := b.net.Listen(port); err == nil {
 			defer l.Close()
 			b.spawn(func() { b.greet(ctx, l, greeting) })
 		}
 	}
-	b.enter(Running)
-	if b.opt.OnBoot != nil {
-		b.opt.OnBoot(what)
-	}
+	b.comesUp(what)
 	<-ctx.Done()
 }
 
@@ -501,6 +526,36 @@ func (b *Box) Flash(part string) []byte {
 		return slices.Clone(p.data)
 	}
 	return nil
+}
+
+// Program writes a partition as a running system does, at once; nil erases it. It
+// reports whether the box has such a partition and the data fit.
+func (b *Box) Program(part string, data []byte) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.parts[part]
+	if p == nil || int64(len(data)) > p.size {
+		return false
+	}
+	p.data, p.stock = slices.Clone(data), false
+	return true
+}
+
+// SetEnv sets a variable of the environment as a running system does.
+func (b *Box) SetEnv(name, value string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.set(name, value, false)
+}
+
+// Size is a partition's size in bytes, 0 when the box has none of that name.
+func (b *Box) Size(part string) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p := b.parts[part]; p != nil {
+		return p.size
+	}
+	return 0
 }
 
 // Env is the value of a variable of the environment.

@@ -161,6 +161,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	return c.out.write(p)
 }
 
+// mortal is a connection that can end in other ways than by Close.
+type mortal interface {
+	Reset()  // the other end is told by a reset
+	Vanish() // the other end hears nothing any more
+}
+
 // Close ends both directions: what was written still arrives, what the other end
 // writes from now on is answered by a reset.
 func (c *conn) Close() error {
@@ -204,6 +210,9 @@ func (c *conn) vanish() {
 		h.mu.Unlock()
 	}
 }
+
+func (c *conn) Reset()  { c.reset() }
+func (c *conn) Vanish() { c.vanish() }
 
 func (c *conn) LocalAddr() net.Addr  { return c.local }
 func (c *conn) RemoteAddr() net.Addr { return c.remote }

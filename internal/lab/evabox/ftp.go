@@ -52,8 +52,8 @@ func (b *Box) acceptFTP(ctx context.Context, l net.Listener) {
 
 func resetConn(c net.Conn) {
 	switch c := c.(type) {
-	case *conn:
-		c.reset()
+	case mortal:
+		c.Reset()
 	case *net.TCPConn:
 		_ = c.SetLinger(0)
 		c.Close()

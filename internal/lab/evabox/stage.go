@@ -1,6 +1,7 @@
 package evabox
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -9,29 +10,37 @@ import (
 	"time"
 )
 
-// tftpRetry is how long U-Boot rests between two tries (facts eva 3.1).
-const tftpRetry = 5 * time.Second
+// tftpWait is how long U-Boot waits for a packet.
+const tftpWait = 5 * time.Second
 
 var tftpServer = netip.MustParseAddr("192.168.1.70")
 
-// fetchStage is U-Boot in RAM: it asks the TFTP server at 192.168.1.70 for its
-// file until it gets it (facts eva 3.1, E).
-func (b *Box) fetchStage(ctx context.Context) bool {
+// Fetch is U-Boot's way to its next stage: from 192.168.1.1 it asks the TFTP server
+// at 192.168.1.70 for the file until it gets it (facts eva 3.1, E). It takes the
+// address away again: the next stage has its own.
+func (b *Box) Fetch(ctx context.Context, file string) ([]byte, bool) {
 	b.moveTo(netip.MustParseAddr("192.168.1.1"))
+	defer b.moveTo(netip.Addr{})
 	for ctx.Err() == nil {
-		if waitFor(ctx, nil, tftpRetry) != nil {
-			return false
+		if waitFor(ctx, nil, b.opt.Times.TFTP) != nil {
+			return nil, false
 		}
-		data, err := b.tftpGet(ctx)
-		b.note(fmt.Sprintf("tftp %s: %d bytes, %v", b.model.UBoot, len(data), err))
-		if err == nil && bootsFromRAM(data) == OpenWrt {
-			return true
+		data, err := b.tftpGet(ctx, file)
+		b.note(fmt.Sprintf("tftp %s: %d bytes, %v", file, len(data), err))
+		if err == nil {
+			return data, true
 		}
 	}
-	return false
+	return nil, false
 }
 
-func (b *Box) tftpGet(ctx context.Context) ([]byte, error) {
+// startsFromRAM tells whether U-Boot finds something to start: a FIT or, for tests
+// that need no more, a record.
+func startsFromRAM(stage []byte) bool {
+	return bytes.HasPrefix(stage, fitMagic) || bootsFromRAM(stage) == OpenWrt
+}
+
+func (b *Box) tftpGet(ctx context.Context, file string) ([]byte, error) {
 	pc, err := b.net.ListenUDP(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -39,7 +48,7 @@ func (b *Box) tftpGet(ctx context.Context) ([]byte, error) {
 	defer pc.Close()
 	defer context.AfterFunc(ctx, func() { pc.Close() })()
 	server := &net.UDPAddr{IP: tftpServer.AsSlice(), Port: 69}
-	ask := append([]byte{0, 1}, b.model.UBoot+"\x00octet\x00timeout\x005\x00blksize\x001468\x00"...)
+	ask := append([]byte{0, 1}, file+"\x00octet\x00timeout\x005\x00blksize\x001468\x00"...)
 	if _, err := pc.WriteTo(ask, server); err != nil {
 		return nil, err
 	}
@@ -47,7 +56,7 @@ func (b *Box) tftpGet(ctx context.Context) ([]byte, error) {
 	size, want := 512, uint16(1)
 	buf := make([]byte, 2048)
 	for {
-		_ = pc.SetReadDeadline(time.Now().Add(tftpRetry))
+		_ = pc.SetReadDeadline(time.Now().Add(tftpWait))
 		n, from, err := pc.ReadFrom(buf)
 		if err != nil {
 			return out, err
