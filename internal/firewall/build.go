@@ -40,6 +40,8 @@ func (c *compiler) build() *Ruleset {
 	snat.rules = append(snat.rules, c.jumpList("srcnat", func(*zone) bool { return true }, zoneMatch.to).rules...)
 	r.hooks.srcnat = snat
 	r.refused = c.refused
+	r.sets = c.sets
+	r.gaps = c.gaps
 	return r
 }
 
@@ -80,6 +82,11 @@ func (c *compiler) base(name, policy, about string) *chain {
 		h := d.hit
 		h.Says = "drops what belongs to no connection"
 		put(rule{match: match{invalid: true}, do: doDrop, hit: &h})
+	}
+	if name == "input" && d.synFlood {
+		h := d.hit
+		h.Says = "drops new TCP connections that come too fast for its synflood_rate"
+		put(rule{match: match{protos: []uint8{TCP}, more: &matchMore{syn: true, limit: c.over(c.newLimit(d.s, d.synRate))}}, do: doDrop, hit: &h})
 	}
 	out.rules = append(out.rules, c.chain(name).rules...)
 	for _, z := range c.zones {
@@ -144,6 +151,15 @@ func (c *compiler) buildZone(z *zone) {
 			if to != nil {
 				to.rules = append(to.rules, rule{match: m.to(), do: verbOf(verdict)})
 			}
+		}
+	}
+	if z.mtuFix {
+		h := z.hit(fmt.Sprintf("fits the size of TCP segments to the way in zone %s", z.name))
+		for _, m := range z.matches {
+			from, to := m.from(), m.to()
+			from.protos, to.protos = []uint8{TCP}, []uint8{TCP}
+			c.add("mangle_forward", rule{match: from, do: doClampMSS, hit: h})
+			c.add("mangle_postrouting", rule{match: to, do: doClampMSS, hit: h})
 		}
 	}
 	c.masquerade(z)

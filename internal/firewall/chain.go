@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,6 +41,7 @@ const (
 	doMark
 	doDSCP
 	doNoTrack
+	doClampMSS // changes the size that a TCP connection agrees on, never a verdict
 )
 
 // rule is one line of a chain. Its match is true when every part is.
@@ -84,6 +86,8 @@ type matchMore struct {
 	notMACs  [][6]byte
 	mark     *markMatch
 	dscp     *dscpMatch
+	syn      bool // opens a TCP connection
+	limit    *limit
 	clock    *clockMatch
 	set      *ipset
 	setDirs  []bool // per field: true = destination
@@ -201,6 +205,7 @@ type view struct {
 	state   State
 	dnat    bool
 	now     time.Time
+	t       *Tracker // remembers how often rules with a limit counted
 }
 
 func (m *match) fits(v *view) bool {
@@ -261,8 +266,14 @@ func (x *matchMore) fits(v *view) bool {
 	switch {
 	case x.never:
 		return false
+	case x.ethernet() && p.MAC == [6]byte{}:
+		return false // even a negated address: nft asks for an Ethernet packet first
 	case len(x.macs) > 0 && !oneMAC(x.macs, p.MAC), len(x.notMACs) > 0 && oneMAC(x.notMACs, p.MAC):
 		return false
+	case x.syn && (!p.SYN || p.ACK || p.FIN || p.RST):
+		return false
+	case x.limit != nil && !v.t.under(x.limit, v.now):
+		return false // what is tested behind this does not give the turn back
 	case x.mark != nil && (p.Mark&x.mark.mask == x.mark.mark) == x.mark.invert:
 		return false
 	case x.dscp != nil && (p.DSCP == x.dscp.class) == x.dscp.invert:
@@ -275,10 +286,12 @@ func (x *matchMore) fits(v *view) bool {
 	return true
 }
 
+// ethernet reports whether the condition is about a sender on the link.
+func (x *matchMore) ethernet() bool {
+	return len(x.macs) > 0 || len(x.notMACs) > 0 || x.set != nil && slices.Contains(x.set.kinds, "mac")
+}
+
 func oneMAC(list [][6]byte, m [6]byte) bool {
-	if m == ([6]byte{}) {
-		return false
-	}
 	for _, x := range list {
 		if x == m {
 			return true

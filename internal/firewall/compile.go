@@ -23,6 +23,7 @@ type compiler struct {
 	sets     []*ipset
 	chains   map[string]*chain
 	warnings []Warning
+	gaps     []Warning // what NFT cannot print
 	refused  bool
 }
 
@@ -37,8 +38,11 @@ type defaults struct {
 	seen                      bool
 	input, output, forward    string
 	dropInvalid               bool
+	synFlood                  bool
+	synRate                   *rate
 	tcpRejectCode, anyRejCode string
 	hit                       Hit
+	s                         uci.Section
 }
 
 func newCompiler(line router.Line, network, firewall *uci.Document, live []Iface) *compiler {
@@ -145,12 +149,13 @@ func (c *compiler) readDefaults(s uci.Section) {
 		tcpRejectCode: value(o, "tcp_reject_code", parseRejectCode, "tcp-reset"),
 		anyRejCode:    value(o, "any_reject_code", parseRejectCode, "port-unreachable"),
 	}
-	for _, k := range []string{"syn_flood", "synflood_protect", "tcp_syncookies", "tcp_window_scaling",
+	got.synFlood = o.flag("synflood_protect", o.flag("syn_flood", false))
+	got.synRate = o.limits("synflood_rate", "synflood_burst", "25/second", 50)
+	got.s = s
+	for _, k := range []string{"tcp_syncookies", "tcp_window_scaling",
 		"accept_redirects", "accept_source_route", "auto_helper", "flow_offloading", "flow_offloading_hw", "auto_includes"} {
 		o.flag(k, false)
 	}
-	value(o, "synflood_rate", parseLimit, false)
-	value(o, "synflood_burst", parseInt, 0)
 	value(o, "tcp_ecn", parseInt, 0)
 	unsupported(o, "custom_chains", parseBool)
 	unsupported(o, "disable_ipv6", parseBool)
@@ -170,7 +175,7 @@ type zone struct {
 	family                 int8
 	input, output, forward string
 	masq, masq6            bool
-	allowInvalid           bool
+	allowInvalid, mtuFix   bool
 	log                    bool
 	masqSrc, masqDst       [2][]address // by family
 	matches                []zoneMatch
@@ -217,11 +222,11 @@ func (c *compiler) readZone(s uci.Section) {
 	for _, k := range []string{"extra", "extra_src", "extra_dest"} {
 		unsupported(o, k, parseString)
 	}
-	o.flag("mtu_fix", false) // changes sizes, never a verdict
+	z.mtuFix = o.flag("mtu_fix", false)
 	unsupported(o, "custom_chains", parseBool)
 	z.log = value(o, "log", parseInt, 0) != 0
 	if c.line.AtLeast(router.Line2410) {
-		value(o, "log_limit", parseLimit, false)
+		value(o, "log_limit", parseLimit, rate{})
 	}
 	o.flag("auto_helper", true)
 	values(o, "helper", "", parseString)

@@ -24,7 +24,10 @@
 // release of the observation, in the tests (observed_test.go).
 //
 // Not modelled: included nft and shell files, traffic shaping, flow offloading,
-// conntrack helpers (FTP, SIP), rate limits (a lone packet is under the limit).
+// conntrack helpers (FTP, SIP).
+//
+// [Ruleset.NFT] prints the same chains for nftables, in our own words, so that a
+// kernel can be asked whether the model is right (lab/kernel does).
 package firewall
 
 import (
@@ -61,7 +64,7 @@ type Packet struct {
 	// whoever complains. Nil in everything else.
 	Inner *Packet
 
-	MAC  [6]byte // sender on the link; zero: not known, matches no src_mac
+	MAC  [6]byte // sender on the link; zero: none (a tunnel) or not known, matches no src_mac, negated or not
 	Mark uint32  // firewall mark, changed by rules with target MARK
 	DSCP uint8   // changed by rules with target DSCP
 }
@@ -206,6 +209,8 @@ type Ruleset struct {
 	zones   []*zone
 	ifaces  []Iface
 	addrs   map[string][]Iface // device → the interfaces on it
+	sets    []*ipset
+	gaps    []Warning
 
 	resetWith, rejectWith Answer
 }
@@ -245,12 +250,14 @@ func Compile(line router.Line, network, firewall *uci.Document, live []Iface) (*
 // Handle judges a packet that arrived on device in, at the time now by the
 // router's clock. The connection, if it gets one, is remembered in t.
 func (r *Ruleset) Handle(t *Tracker, now time.Time, p Packet, in string, route Route) Verdict {
+	t.obey(r)
 	w := walk{r: r, t: t, now: now, p: p, in: in, route: route}
 	return w.arrive()
 }
 
 // Output judges a packet that the router itself sends by device out.
 func (r *Ruleset) Output(t *Tracker, now time.Time, p Packet, out string) Verdict {
+	t.obey(r)
 	w := walk{r: r, t: t, now: now, p: p, out: out}
 	return w.send()
 }

@@ -426,17 +426,22 @@ func parseMAC(s string) (mac, bool) {
 
 var limitForm = regexp.MustCompile(`^([0-9]+)(/([a-z]+))?$`)
 
-// parseLimit only checks: a lone packet is under every limit.
-func parseLimit(s string) (bool, bool) {
+// parseLimit reads "10/minute". fw4 reads a negation, too, and does not use it.
+func parseLimit(s string) (rate, bool) {
 	n, ok := parseNegatable(s)
 	m := limitForm.FindStringSubmatch(n.val)
 	if !ok || m == nil {
-		return false, false
+		return rate{}, false
 	}
+	count, err := strconv.ParseUint(m[1], 10, 64)
+	if err != nil {
+		count = 0 // nft takes neither
+	}
+	r := rate{count: count, unit: "second"}
 	if m[3] != "" {
-		_, ok = parseUnit(m[3])
+		r.unit, ok = parseUnit(m[3])
 	}
-	return n.not, ok
+	return r, ok
 }
 
 // mark is a firewall mark, perhaps with a mask.

@@ -25,6 +25,7 @@ type redirectSpec struct {
 	reflectZones   []zoneRef
 	target         string
 	says           string
+	limit          *rate
 	clock          *clockMatch
 	mark           *mark
 	helper         bool
@@ -95,7 +96,7 @@ func (c *compiler) redirectOptions(s uci.Section) (r redirectSpec, enabled, ok b
 	destIP := pointer(o, "dest_ip", c.parseNetwork)
 	destPort := pointer(o, "dest_port", parsePort)
 	unsupported(o, "extra", parseString)
-	o.limits()
+	r.limit = o.limits("limit", "limit_burst", "", 0)
 	r.clock = o.clock()
 	r.mark = pointer(o, "mark", parseMark)
 	r.reflection = o.flag("reflection", true)
@@ -283,7 +284,7 @@ func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst
 	if r.device != "" {
 		m.out = devices{any: []string{r.device}}
 	}
-	more := ruleSpec{s: r.s, macs: r.macs, clock: r.clock, mark: r.mark, helper: r.helper, set: r.set, setName: r.setName}
+	more := ruleSpec{s: r.s, macs: r.macs, limit: r.limit, clock: r.clock, mark: r.mark, helper: r.helper, set: r.set, setName: r.setName}
 	m.more = more.rare(c, p)
 
 	out := rule{match: m, hit: &Hit{Config: "firewall", Section: r.s.Name, Name: r.name, Says: r.says}}
@@ -444,7 +445,7 @@ func (c *compiler) reflectFamily(r *redirectSpec, p protocol, z *zone, fam int8,
 		return
 	}
 	in := redirectSpec{s: r.s, name: r.name + " (reflection)", src: zoneRef{zone: z}, target: "dnat",
-		sport: r.sport, dport: r.dport, toPort: r.toPort, clock: r.clock, mark: r.mark, helper: r.helper,
+		sport: r.sport, dport: r.dport, toPort: r.toPort, limit: r.limit, clock: r.clock, mark: r.mark, helper: r.helper,
 		says: fmt.Sprintf("leads %s, too, from the router's outer address to %s", z.name, to[0].addr)}
 	c.emitRedirects(&in, p, uint8(fam), inner, outer, to)
 
@@ -518,7 +519,7 @@ func (c *compiler) natOptions(s uci.Section) (r redirectSpec, enabled, ok bool) 
 	r.dstIP = pointer(o, "dest_ip", c.parseNetwork)
 	r.dport = pointer(o, "dest_port", parsePort)
 	unsupported(o, "extra", parseString)
-	o.limits()
+	r.limit = o.limits("limit", "limit_burst", "", 0)
 	o.flag("connlimit_ports", false)
 	r.clock = o.clock()
 	r.mark = pointer(o, "mark", parseMark)

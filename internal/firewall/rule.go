@@ -22,6 +22,7 @@ type ruleSpec struct {
 	macs               []mac
 	srcPorts, dstPorts []port
 	icmp               []icmpType
+	limit              *rate
 	clock              *clockMatch
 	mark               *mark
 	setMark            *mark
@@ -90,7 +91,7 @@ func (c *compiler) ruleOptions(s uci.Section) (r ruleSpec, enabled, ok bool) {
 	r.dstPorts = values(o, "dest_port", "", parsePort)
 	r.icmp = values(o, "icmp_type", "", parseICMPType)
 	unsupported(o, "extra", parseString)
-	o.limits()
+	r.limit = o.limits("limit", "limit_burst", "", 0)
 	r.clock = o.clock()
 	r.mark = pointer(o, "mark", parseMark)
 	r.setMark = pointer(o, "set_mark", parseMark)
@@ -131,10 +132,18 @@ func pointer[T any](o *options, key string, parse func(string) (T, bool)) *T {
 	return &v
 }
 
-// limits reads what never stops a lone packet.
-func (o *options) limits() {
-	value(o, "limit", parseLimit, false)
-	value(o, "limit_burst", parseInt, 0)
+// limits reads how often a section counts.
+func (o *options) limits(limit, burst, def string, defBurst int) *rate {
+	r := rate{}
+	if def != "" {
+		r, _ = parseLimit(def)
+	}
+	r = value(o, limit, parseLimit, r)
+	r.burst = value(o, burst, parseInt, defBurst)
+	if r.unit == "" {
+		return nil
+	}
+	return &r
 }
 
 // logs reads what only counts and logs.
@@ -142,7 +151,7 @@ func (o *options) logs() {
 	o.flag("counter", true)
 	o.one("log")
 	if o.c.line.AtLeast(router.Line2410) {
-		value(o, "log_limit", parseLimit, false)
+		value(o, "log_limit", parseLimit, rate{})
 	}
 }
 
@@ -285,7 +294,7 @@ func (c *compiler) protoNumbers(s uci.Section, p protocol, fam uint8, both bool)
 
 // rare collects the conditions that few rules have.
 func (r *ruleSpec) rare(c *compiler, p protocol) *matchMore {
-	x := matchMore{never: r.helper, clock: r.clock}
+	x := matchMore{never: r.helper, limit: c.newLimit(r.s, r.limit), clock: r.clock}
 	for _, m := range r.macs {
 		if m.not {
 			x.notMACs = append(x.notMACs, m.addr)
@@ -303,7 +312,7 @@ func (r *ruleSpec) rare(c *compiler, p protocol) *matchMore {
 		}
 		x.set, x.setDirs, x.setNegat = r.set, r.set.directions(r.setName.dirs), r.setName.not
 	}
-	if !x.never && x.clock == nil && x.macs == nil && x.notMACs == nil && x.mark == nil && x.dscp == nil && x.set == nil {
+	if !x.never && x.limit == nil && x.clock == nil && x.macs == nil && x.notMACs == nil && x.mark == nil && x.dscp == nil && x.set == nil {
 		return nil
 	}
 	return &x

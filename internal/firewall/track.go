@@ -9,8 +9,10 @@ import (
 // addresses are rewritten both ways. It outlives a Ruleset, as conntrack
 // outlives a reload of the firewall. One goroutine at a time may use it.
 type Tracker struct {
-	flows map[tuple]place
-	adds  int
+	flows   map[tuple]place
+	adds    int
+	buckets map[*limit]bucket // of the ruleset in force
+	of      *Ruleset
 }
 
 // tuple is one direction of a connection. For echo requests sport is the

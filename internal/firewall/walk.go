@@ -107,7 +107,7 @@ func (w *walk) begin() (Verdict, bool) {
 
 func (w *walk) view() view {
 	return view{p: &w.p, family: w.family, in: w.in, out: w.out, state: w.state,
-		dnat: w.flow != nil && w.flow.dnat, now: w.now}
+		dnat: w.flow != nil && w.flow.dnat, now: w.now, t: w.t}
 }
 
 // dead ends the walk of a packet that goes nowhere.
@@ -149,7 +149,7 @@ func (w *walk) run(c *chain, v *view, depth int) (verb, *rule) {
 			continue
 		}
 		switch ru.do {
-		case doNothing:
+		case doNothing, doClampMSS:
 		case doJump:
 			n := w.trail.n
 			w.trail.add(ru.hit)
