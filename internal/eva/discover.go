@@ -61,9 +61,6 @@ func (s *search) discover(ctx context.Context) {
 	defer pc.Close()
 	s.wg.Go(func() { s.hear(ctx, pc) })
 	defer context.AfterFunc(ctx, func() { pc.Close() })()
-	// Two letters to the usual address let the answer through firewalls that know
-	// connections (facts eva 2.2).
-	_, _ = pc.WriteTo([]byte("aa"), udpTo(Home))
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for round := 0; ; round++ {
@@ -94,21 +91,45 @@ var (
 )
 
 // askRound asks everyone where they are. Only when nothing answers for a while
-// it says, every other time, where to be: two boxes at one address would be worse
-// than a tenth of a second. Once a connection stands, nobody is moved any more.
+// it says, now and then, where to be, for a box whose answer a firewall keeps from
+// us: two boxes at one address would be worse than a tenth of a second. Once a
+// connection stands, nobody is moved any more.
 func (s *search) askRound(pc net.PacketConn, round int) {
 	s.mu.Lock()
-	move := round >= moveFirst && round%2 == 1 && len(s.answers) == 0 && s.holding == 0
+	move := round >= moveFirst && round%moveEach == 0 && len(s.answers) == 0 && s.holding == 0
 	s.mu.Unlock()
 	want := netip.IPv4Unspecified()
-	if move && s.ask.Want.IsValid() {
+	if move && s.movable() {
 		want = s.ask.Want
 		s.setMoved()
 	}
+	s.askFor(pc, want)
+	if round%slintEach == 0 {
+		_, _ = pc.WriteTo(slintAsk, udpTo(everyone6)) // without IPv6 there is nothing to find there
+	}
+	if round%openEach == 0 {
+		s.openFirewall(pc)
+	}
+}
+
+// askFor asks everyone where they are or, with an address, to be there.
+func (s *search) askFor(pc net.PacketConn, want netip.Addr) {
 	_, err := pc.WriteTo(discoveryRequest(want), udpTo(everyone))
 	s.udp(err)
-	_, _ = pc.WriteTo(slintAsk, udpTo(everyone6)) // without IPv6 there is nothing to find there
 }
+
+// openFirewall sends two letters where the box may be: that lets its answer
+// through firewalls that know connections (facts eva 2.2).
+func (s *search) openFirewall(pc net.PacketConn) {
+	for _, a := range s.ask.At {
+		if s.near(a) {
+			_, _ = pc.WriteTo([]byte("aa"), udpTo(a)) // where nobody is, nobody is missed
+		}
+	}
+}
+
+// movable reports whether a box may be told to be elsewhere.
+func (s *search) movable() bool { return s.ask.Want.IsValid() && len(s.ask.Near) > 0 }
 
 func (s *search) setMoved() {
 	s.mu.Lock()
@@ -134,17 +155,22 @@ func (s *search) hear(ctx context.Context, pc net.PacketConn) {
 			continue
 		}
 		if a, ok := parseDiscovery(buf[:n]); ok {
-			all := append([]netip.Addr{a}, s.others(pc)...)
-			_ = pc.SetReadDeadline(time.Time{})
-			s.answered(ctx, pc, all)
+			s.answered(ctx, pc, append([]netip.Addr{a}, s.others(pc)...))
 		}
 	}
 }
 
-// others collects what else answers to the same question.
-func (s *search) others(pc net.PacketConn) []netip.Addr {
+// others collects what else answers to the same question; there is nothing to
+// decide any more once a box was told to move, or is held.
+func (s *search) others(pc net.PacketConn) (out []netip.Addr) {
+	s.mu.Lock()
+	decided := s.moved && len(s.answers) > 0 || s.holding > 0
+	s.mu.Unlock()
+	if decided {
+		return nil
+	}
 	_ = pc.SetReadDeadline(time.Now().Add(gather))
-	var out []netip.Addr
+	defer func() { _ = pc.SetReadDeadline(time.Time{}) }()
 	buf := make([]byte, 1500)
 	for {
 		n, _, err := pc.ReadFrom(buf)
@@ -161,7 +187,8 @@ func (s *search) others(pc net.PacketConn) []netip.Addr {
 func (s *search) answered(ctx context.Context, pc net.PacketConn, all []netip.Addr) {
 	s.mu.Lock()
 	for _, a := range all {
-		if !s.moved && s.holding == 0 && !slices.Contains(s.answers, a) {
+		ours := s.moved && a == s.ask.Want // the one that we moved there
+		if !ours && s.holding == 0 && !slices.Contains(s.answers, a) {
 			s.answers = append(s.answers, a)
 		}
 	}
@@ -175,15 +202,17 @@ func (s *search) answered(ctx context.Context, pc net.PacketConn, all []netip.Ad
 		s.saw(Sight{At: a, What: Answered})
 		s.kick(ctx, a)
 	case holding:
-	case !s.ask.Want.IsValid() || moved: // told to move, it did not
-		s.saw(Sight{At: a, What: SeenElsewhere})
-		s.kick(ctx, a)
-	}
-	if !several && !s.near(a) && !holding && s.ask.Want.IsValid() {
-		s.saw(Sight{At: a, What: Answered})
-		s.setMoved()
-		_, err := pc.WriteTo(discoveryRequest(s.ask.Want), udpTo(everyone))
-		s.udp(err)
+	default:
+		what := Answered
+		if !s.movable() || moved { // told to move, it did not
+			what = SeenElsewhere
+			s.kick(ctx, a)
+		}
+		s.saw(Sight{At: a, What: what})
+		if s.movable() {
+			s.setMoved()
+			s.askFor(pc, s.ask.Want)
+		}
 	}
 }
 

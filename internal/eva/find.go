@@ -40,7 +40,7 @@ type Ask struct {
 	At   []netip.Addr   // addresses to try; nil: Usual
 	Near []netip.Prefix // what this computer reaches over the cable; none: everything
 	// Want is the address that a box outside Near is told to take; zero: none is
-	// told anything.
+	// told anything. Without Near nothing is outside.
 	Want netip.Addr
 	Tell func(Sight) // what is seen on the way, each once; may be nil
 	Look []Look      // further ways of looking
@@ -187,23 +187,30 @@ func (s *search) watch(ctx context.Context, a netip.Addr) chan struct{} {
 	s.kicks[a] = k
 	s.order = append(s.order, a)
 	s.wg.Go(func() {
+		alive := false
 		for ctx.Err() == nil {
-			s.try(ctx, a, k)
-			pause(ctx, restTCP, k)
+			hurry := k
+			if s.try(ctx, a, k, alive) { // a system that runs greets all the time
+				hurry = nil
+			}
+			alive = pause(ctx, restTCP, hurry)
 		}
 	})
 	return k
 }
 
-// pause waits for a kick, the time or ctx's end, whichever is first.
-func pause(ctx context.Context, d time.Duration, kick <-chan struct{}) {
+// pause waits for a kick, the time or ctx's end, whichever is first, and reports
+// whether it was a kick.
+func pause(ctx context.Context, d time.Duration, kick <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-kick:
+		return true
 	case <-ctx.Done():
 	case <-t.C:
 	}
+	return false
 }
 
 // kick tries an address at once: something lives there.
@@ -215,13 +222,18 @@ func (s *search) kick(ctx context.Context, a netip.Addr) {
 }
 
 // try makes one connection, which holds a box that is in its window, and finds
-// out what answers. A kick ends a connection attempt that waits for nothing.
-func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}) {
+// out what answers; it reports whether that refused. A kick ends an attempt that
+// waits for nothing; one that began with a kick has its time, or a box that
+// answers more often than it takes connections would never be held.
+func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, alive bool) (closed bool) {
 	dctx, stop := context.WithTimeout(ctx, tryTCP)
 	defer stop()
 	kicked := make(chan struct{})
 	go func() {
 		defer close(kicked)
+		if alive {
+			return
+		}
 		select {
 		case <-kick:
 			stop()
@@ -243,7 +255,7 @@ func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}) {
 		if refused(err) {
 			s.saw(Sight{At: a, What: s.whoRefuses(ctx, a)})
 		}
-		return
+		return refused(err)
 	}
 	s.saw(Sight{At: a, What: Holding})
 	b := newBox(s.net, a, c)
@@ -252,13 +264,14 @@ func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}) {
 		if ctx.Err() == nil {
 			s.saw(sightOf(a, err))
 		}
-		return
+		return false
 	}
 	select {
 	case s.found <- b:
 	case <-ctx.Done():
 		b.Close()
 	}
+	return false
 }
 
 func (s *search) hold(n int) {

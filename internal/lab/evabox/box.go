@@ -69,6 +69,9 @@ type Faults struct {
 	Moves         netip.Addr        // takes this address once it is held
 	RAM           string            // reply to a RAM boot: "" 226, "553", "silent"
 	RAMDead       bool              // what was started never gets reachable
+	// Flaps are when the carrier goes down, up, down, …, counted from its first up,
+	// until the bootloader ends: autonegotiation, a loose plug (facts eva 2.4).
+	Flaps []time.Duration
 }
 
 // Options are a box's state.
@@ -279,14 +282,14 @@ func (b *Box) run(ctx context.Context) {
 		b.mu.Lock()
 		b.held, b.reboot, b.tmp, b.sessions, b.pasv = make(chan struct{}), make(chan bool, 1), map[string]string{}, 0, 0
 		b.mu.Unlock()
-		up := b.wakeUp(life)
+		up, stays := b.start(life, !ram)
 		switch {
 		case !up:
 		case ram:
 			ram = false
 			taken()
 			b.boot(life, b.takeRAM())
-		case b.bootloader(life):
+		case stays:
 			ram = b.inRAM() != nil
 		default:
 			taken()
@@ -300,6 +303,15 @@ func (b *Box) run(ctx context.Context) {
 	}
 }
 
+// start is from power to the bootloader's end. stays: it restarts instead of
+// going on to what is in flash. A box with a program in RAM has no bootloader.
+func (b *Box) start(ctx context.Context, listen bool) (up, stays bool) {
+	ctx, calm := context.WithCancel(ctx)
+	defer calm() // flaps
+	up = b.wakeUp(ctx)
+	return up, up && listen && b.bootloader(ctx)
+}
+
 // wakeUp is from power to an IP stack: the carrier comes first.
 func (b *Box) wakeUp(ctx context.Context) bool {
 	b.net.Link(false)
@@ -310,6 +322,9 @@ func (b *Box) wakeUp(ctx context.Context) bool {
 	}
 	b.net.Link(true)
 	b.enter(LinkUp)
+	if len(b.opt.Faults.Flaps) > 0 {
+		b.spawn(func() { b.flap(ctx, b.opt.Faults.Flaps) })
+	}
 	return waitFor(ctx, nil, b.opt.Times.Stack) == nil
 }
 
@@ -320,6 +335,17 @@ func (b *Box) takeRAM() []byte {
 	ram := b.ram
 	b.ram = nil
 	return ram
+}
+
+// flap lets the carrier go and come at the times.
+func (b *Box) flap(ctx context.Context, at []time.Duration) {
+	began := time.Now()
+	for i, d := range at {
+		if waitFor(ctx, nil, d-time.Since(began)) != nil {
+			return
+		}
+		b.net.Link(i%2 == 1)
+	}
 }
 
 func (b *Box) inRAM() []byte {

@@ -116,6 +116,32 @@ func (w *Wire) find(a netip.Addr) *Node {
 	return nil
 }
 
+// Look is what a raw Ethernet port adds: it asks by ARP for each of the addresses
+// at every interval, and tells which of them somebody has. The questions need no
+// address of our own (facts eva 2.6).
+func (n *Node) Look(every time.Duration, whoHas ...netip.Addr) func(context.Context, func(netip.Addr)) error {
+	return func(ctx context.Context, seen func(netip.Addr)) error {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			for _, a := range whoHas {
+				n.wire.mu.Lock()
+				there := n.up && n.wire.find(a) != nil
+				n.known[a] = n.known[a] || there
+				n.wire.mu.Unlock()
+				if there {
+					seen(a)
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
 // DialTCP opens a connection. A closed port refuses; an absent host is silence
 // until ctx ends or, with KernelARP, "no route to host" after three seconds.
 func (n *Node) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
@@ -309,14 +335,16 @@ func (c *packetConn) WriteTo(p []byte, to net.Addr) (int, error) {
 			continue
 		}
 		src := c.node.own(a)
-		n.known[src] = true
+		if !n.known[src] {
+			n.known[src] = true
+			w.change()
+		}
 		if u := n.udp[dst.AddrPort().Port()]; u != nil {
 			select {
 			case u.queue <- datagram{netip.AddrPortFrom(src, c.port), append([]byte(nil), p...)}:
 			default: // a full queue drops
 			}
 		}
-		w.change()
 	}
 	return len(p), nil
 }
