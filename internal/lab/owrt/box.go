@@ -66,6 +66,16 @@ type Options struct {
 	Feed Feed
 	// Files are put on flash before the first boot, by absolute path.
 	Files map[string]string
+
+	// RAM makes it a system that was started in memory (an initramfs): nothing of
+	// it is on flash, and nothing outlives a restart.
+	RAM bool
+	// Chip is the flash of the case as mtd, the UBI tools and fritz_tffs_nand see
+	// it. Nil: those programs find nothing.
+	Chip Chip
+	// Restart is what comes after the system went down to start again by itself
+	// (reboot, the end of sysupgrade); it must not wait for the box. Nil: it boots.
+	Restart func()
 }
 
 // Box is one emulated router.
@@ -143,7 +153,7 @@ func (b *Box) Reflash() {
 		f.WriteFile(name, []byte(text), 0o644)
 	}
 	f.Rom()
-	f.SetVolatile(b.opt.FormatTime > 0)
+	f.SetVolatile(b.opt.FormatTime > 0 && !b.opt.RAM)
 	b.mu.Lock()
 	b.fs = f
 	b.mu.Unlock()
@@ -164,6 +174,11 @@ func (b *Box) PowerOn() {
 		return
 	}
 	old := b.k
+	if b.opt.RAM && old != nil {
+		b.mu.Unlock()
+		b.Reflash()
+		b.mu.Lock()
+	}
 	b.on = true
 	b.bootNo++
 	b.booted = make(chan struct{})
@@ -221,6 +236,10 @@ func (b *Box) down(orderly bool) {
 // Reboot halts in an orderly way and starts again.
 func (b *Box) Reboot() {
 	b.down(true)
+	if b.opt.Restart != nil {
+		b.opt.Restart()
+		return
+	}
 	b.PowerOn()
 }
 

@@ -60,10 +60,10 @@ func (b *Box) image(f *boxfs.FS) {
 	put("/etc/crontabs/root", "", 0o600)
 	r := releases[line]
 	put("/etc/openwrt_version", r.revision+"\n", 0o644)
-	put("/etc/openwrt_release", fmt.Sprintf("DISTRIB_ID='OpenWrt'\nDISTRIB_RELEASE='%s'\nDISTRIB_REVISION='%s'\nDISTRIB_TARGET='ipq40xx/generic'\nDISTRIB_ARCH='%s'\nDISTRIB_DESCRIPTION='OpenWrt %s %s'\nDISTRIB_TAINTS=''\n",
-		b.opt.Version, r.revision, r.build, b.opt.Version, r.revision), 0o644)
-	put("/usr/lib/os-release", fmt.Sprintf("NAME=\"OpenWrt\"\nVERSION=\"%s\"\nID=\"openwrt\"\nID_LIKE=\"lede openwrt\"\nPRETTY_NAME=\"OpenWrt %s\"\nVERSION_ID=\"%s\"\nBUILD_ID=\"%s\"\nOPENWRT_BOARD=\"ipq40xx/generic\"\nOPENWRT_ARCH=\"%s\"\nOPENWRT_RELEASE=\"OpenWrt %s %s\"\n",
-		b.opt.Version, b.opt.Version, b.opt.Version, r.revision, r.build, b.opt.Version, r.revision), 0o644)
+	put("/etc/openwrt_release", fmt.Sprintf("DISTRIB_ID='OpenWrt'\nDISTRIB_RELEASE='%s'\nDISTRIB_REVISION='%s'\nDISTRIB_TARGET='%s'\nDISTRIB_ARCH='%s'\nDISTRIB_DESCRIPTION='OpenWrt %s %s'\nDISTRIB_TAINTS=''\n",
+		b.opt.Version, r.revision, b.target(), r.build, b.opt.Version, r.revision), 0o644)
+	put("/usr/lib/os-release", fmt.Sprintf("NAME=\"OpenWrt\"\nVERSION=\"%s\"\nID=\"openwrt\"\nID_LIKE=\"lede openwrt\"\nPRETTY_NAME=\"OpenWrt %s\"\nVERSION_ID=\"%s\"\nBUILD_ID=\"%s\"\nOPENWRT_BOARD=\"%s\"\nOPENWRT_ARCH=\"%s\"\nOPENWRT_RELEASE=\"OpenWrt %s %s\"\n",
+		b.opt.Version, b.opt.Version, b.opt.Version, r.revision, b.target(), r.build, b.opt.Version, r.revision), 0o644)
 	f.Symlink("../usr/lib/os-release", "/etc/os-release")
 	put("/etc/board.json", b.boardJSON(), 0o644)
 	put("/lib/netifd/proto/dhcp.sh", "#!/bin/sh\n", 0o755)
@@ -91,9 +91,9 @@ var notInImage = map[string]func(router.Line) bool{
 
 // programs puts the file of every program of the image in place.
 func (b *Box) programs(f *boxfs.FS) {
-	dirs := map[string]string{"sbin": "ifup ifdown ifstatus reload_config logread fw4 fw3 uci ubus ip mount start-stop-daemon wifi sysupgrade firstboot reboot poweroff hotplug-call .service devstatus service",
+	dirs := map[string]string{"sbin": "ifup ifdown ifstatus reload_config logread fw4 fw3 uci ubus ip mount start-stop-daemon wifi sysupgrade firstboot mtd fritz_tffs_nand reboot poweroff hotplug-call .service devstatus service",
 		"usr/bin":  "[ test awk basename cmp cut dirname du env expr find flock free head hexdump id killall md5sum passwd printf readlink sha256sum seq sort tail tee tr uniq uptime wc which xargs yes jsonfilter opkg apk wget uclient-fetch jshn logger pgrep crontab printenv whoami",
-		"usr/sbin": "nft iptables ip6tables iptables-save brctl dropbear dnsmasq crond"}
+		"usr/sbin": "nft iptables ip6tables iptables-save brctl dropbear dnsmasq crond ubirmvol ubinfo"}
 	where := map[string]string{}
 	for d, names := range dirs {
 		for _, n := range strings.Fields(names) {
@@ -132,6 +132,8 @@ func (b *Box) hasProgram(n string) bool {
 		return l.Before(router.Line2203)
 	case "fw4", "nft":
 		return l.AtLeast(router.Line2203)
+	case "fritz_tffs_nand", "ubirmvol", "ubinfo":
+		return b.nand()
 	}
 	return true
 }

@@ -43,10 +43,12 @@ func (b *Box) boxPrograms() map[string]ash.Program {
 		"passwd": on((*system).passwdProgram), "logger": on((*system).loggerProgram), "logread": on((*system).logreadProgram),
 		"ip": on((*system).ipProgram), "ping": on((*system).pingProgram), "ping6": on((*system).pingProgram), "nslookup": on((*system).nslookupProgram),
 		"reboot": on((*system).rebootProgram), "poweroff": on((*system).rebootProgram), "service": on((*system).serviceCommand),
-		"wifi": func(*ash.Proc, []string) int { return 0 }, "dmesg": on((*system).logreadProgram), "lsmod": on((*system).lsmodProgram),
+		"wifi": func(*ash.Proc, []string) int { return 0 }, "dmesg": on((*system).dmesgProgram), "lsmod": on((*system).lsmodProgram),
 		"sysctl": func(*ash.Proc, []string) int { return 0 }, "uclient-fetch": on((*system).fetchProgram), "wget": on((*system).fetchProgram),
 		"sysupgrade": on((*system).sysupgradeProgram), "umount": func(*ash.Proc, []string) int { return 0 },
-		"modprobe": func(*ash.Proc, []string) int { return 0 }, "crontab": on((*system).crontabProgram), "conntrack": on((*system).missing),
+		"mtd": on((*system).mtdProgram), "ubirmvol": on((*system).ubirmvolProgram), "ubinfo": on((*system).ubinfoProgram),
+		"fritz_tffs_nand": on((*system).tffsProgram),
+		"modprobe":        func(*ash.Proc, []string) int { return 0 }, "crontab": on((*system).crontabProgram), "conntrack": on((*system).missing),
 	}
 }
 

@@ -143,7 +143,10 @@ func (s *system) mounts() {
 	}
 	gen := func(name string, fn func() string) { f.Generated(name, func() []byte { return []byte(fn()) }) }
 	gen("/proc/mounts", func() string {
-		if f.Volatile() {
+		switch {
+		case s.b.opt.RAM:
+			return ramMounts
+		case f.Volatile():
 			// mount_root: "jffs2 not ready yet, using temporary tmpfs overlay"
 			return "/dev/root /rom squashfs ro,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,noatime 0 0\nsysfs /sys sysfs rw,nosuid,nodev,noexec,noatime 0 0\ntmpfs /tmp tmpfs rw,nosuid,nodev,noatime 0 0\ntmpfs /tmp/root tmpfs rw,noatime,mode=755 0 0\noverlayfs:/tmp/root / overlay rw,noatime,lowerdir=/,upperdir=/tmp/root/upper,workdir=/tmp/root/work 0 0\ntmpfs /dev tmpfs rw,nosuid,noexec,noatime,size=512k,mode=755 0 0\n"
 		}
@@ -162,6 +165,7 @@ func (s *system) mounts() {
 		return "MemTotal:         248576 kB\nMemFree:          168944 kB\nMemAvailable:     164888 kB\n"
 	})
 	gen("/proc/cpuinfo", func() string { return "processor\t: 0\nmodel name\t: ARMv7 Processor rev 5 (v7l)\n" })
+	gen("/proc/mtd", s.procMTD)
 	gen("/proc/modules", func() string { return s.pkg.modules() })
 	s.k.Born = func(p *ash.Proc) {
 		dir := fmt.Sprintf("/proc/%d", p.PID)

@@ -254,7 +254,7 @@ func (s *system) ubusSystem(method string) (any, int) {
 	r := releases[s.line]
 	switch method {
 	case "board":
-		rel := obj{{"distribution", "OpenWrt"}, {"version", s.b.opt.Version}, {"revision", r.revision}, {"target", "ipq40xx/generic"}, {"description", "OpenWrt " + s.b.opt.Version + " " + r.revision}}
+		rel := obj{{"distribution", "OpenWrt"}, {"version", s.b.opt.Version}, {"revision", r.revision}, {"target", s.b.target()}, {"description", "OpenWrt " + s.b.opt.Version + " " + r.revision}}
 		if s.line.AtLeast(router.Line2410) {
 			rel = append(rel, kv{"builddate", "1780000000"})
 		}
@@ -263,7 +263,7 @@ func (s *system) ubusSystem(method string) (any, int) {
 		}
 		out := obj{{"kernel", r.kernel}, {"hostname", s.hostname()}, {"system", "ARMv7 Processor rev 5 (v7l)"}, {"model", s.b.opt.Model}, {"board_name", s.b.opt.Board}}
 		if s.line.AtLeast(router.Line2203) {
-			out = append(out, kv{"rootfs_type", "squashfs"})
+			out = append(out, kv{"rootfs_type", s.rootType()})
 		}
 		return append(out, kv{"release", rel}), ubusOK
 	case "info":
