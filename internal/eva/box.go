@@ -52,7 +52,7 @@ func (b *Box) login(ctx context.Context) error {
 	}
 	switch {
 	case r.Code != 220 || !strings.HasPrefix(r.Text, "ADAM2"):
-		return &StrangeError{cmdGreeting, b.last}
+		return &StrangeError{Command: cmdGreeting, Lines: b.last}
 	case strings.HasSuffix(r.Text, "."):
 		return errTI
 	}
@@ -67,7 +67,7 @@ func (b *Box) login(ctx context.Context) error {
 	}
 	_, version, ok := strings.Cut(r.Text, "AVM EVA Version ")
 	if !ok {
-		return &StrangeError{"SYST", b.last}
+		return &StrangeError{Command: "SYST", Lines: b.last}
 	}
 	b.version, _, _ = strings.Cut(version, " ")
 	return nil
@@ -109,7 +109,7 @@ func (b *Box) expect(ctx context.Context, cmd string, in time.Duration, want ...
 	if r.Code >= 400 {
 		return r, &RefusedError{Command: cmd, Reply: r}
 	}
-	return r, &StrangeError{cmd, b.last}
+	return r, &StrangeError{Command: cmd, Lines: b.last}
 }
 
 // reply waits for a whole reply: one line, or several of one code.
@@ -125,11 +125,11 @@ func (b *Box) reply(ctx context.Context, cmd string, in time.Duration) (Reply, e
 		r, ok := parseReply(line)
 		switch {
 		case !ok && len(b.last) == 1:
-			return Reply{}, &StrangeError{cmd, b.rest()}
+			return Reply{}, &StrangeError{Command: cmd, Lines: b.rest()}
 		case ok && !r.More:
 			return r, nil
 		case len(b.last) > 100:
-			return Reply{}, &StrangeError{cmd, b.last[:10]}
+			return Reply{}, &StrangeError{Command: cmd, Lines: b.last[:10]}
 		}
 	}
 }
@@ -170,7 +170,7 @@ func (b *Box) openData(ctx context.Context) (net.Conn, error) {
 	}
 	port, ok := parsePassive(r.Text)
 	if !ok {
-		return nil, &StrangeError{b.passive, b.last}
+		return nil, &StrangeError{Command: b.passive, Lines: b.last}
 	}
 	ctx, stop := context.WithTimeout(ctx, greetIn)
 	defer stop()
@@ -248,7 +248,7 @@ func (b *Box) getenv(ctx context.Context, name string) (Value, bool, error) {
 		case ok && r.Code >= 500:
 			return Value{}, false, nil
 		case ok || len(b.last) > 10:
-			return Value{}, false, &StrangeError{cmd, b.rest()}
+			return Value{}, false, &StrangeError{Command: cmd, Lines: b.rest()}
 		default:
 			found.Variables = append(found.Variables, parseEnv(line).Variables...)
 		}

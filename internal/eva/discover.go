@@ -183,16 +183,32 @@ func (s *search) others(pc net.PacketConn) (out []netip.Addr) {
 	}
 }
 
+// heard keeps who answered, before anyone was moved, and reports whether that
+// cannot have been one box: two addresses answered the same question, or an old one
+// answers again after a new one. A box that merely goes elsewhere does neither.
+func (s *search) heard(all []netip.Addr) (several bool) {
+	var now []netip.Addr
+	for _, a := range all {
+		ours := s.moved && a == s.ask.Want // the one that we moved there
+		if ours || s.holding > 0 || slices.Contains(now, a) {
+			continue
+		}
+		now = append(now, a)
+		switch i := slices.Index(s.answers, a); {
+		case i < 0:
+			s.answers = append(s.answers, a)
+		case i < len(s.answers)-1:
+			several = true
+		}
+	}
+	return several || len(now) > 1
+}
+
 // answered acts on the addresses that answered one question.
 func (s *search) answered(ctx context.Context, pc net.PacketConn, all []netip.Addr) {
 	s.mu.Lock()
-	for _, a := range all {
-		ours := s.moved && a == s.ask.Want // the one that we moved there
-		if !ours && s.holding == 0 && !slices.Contains(s.answers, a) {
-			s.answers = append(s.answers, a)
-		}
-	}
-	several, moved, holding := len(s.answers) > 1, s.moved, s.holding > 0
+	s.several = s.several || s.heard(all)
+	several, moved, holding := s.several, s.moved, s.holding > 0
 	s.mu.Unlock()
 	a := all[len(all)-1]
 	switch {

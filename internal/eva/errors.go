@@ -104,10 +104,34 @@ func (e *RefusedError) Error() string {
 type StrangeError struct {
 	Command string
 	Lines   []string
+	Erased  bool // as in LostError
 }
 
 func (e *StrangeError) Error() string {
 	return fmt.Sprintf("the box answered %s with %s, which heimweg does not understand", e.Command, strings.Join(e.Lines, ", "))
+}
+
+// Erased reports whether an error of Send may have cost the box its old firmware:
+// then it does not start until an image is sent. Its bootloader is never touched.
+func Erased(err error) bool {
+	at := erasedIn(err)
+	return at != nil && *at
+}
+
+// erasedIn is where an error keeps that; nil when it is of another kind.
+func erasedIn(err error) *bool {
+	var lost *LostError
+	var no *RefusedError
+	var strange *StrangeError
+	switch {
+	case errors.As(err, &lost):
+		return &lost.Erased
+	case errors.As(err, &no):
+		return &no.Erased
+	case errors.As(err, &strange):
+		return &strange.Erased
+	}
+	return nil
 }
 
 // An UnknownBoardError says that OpenWrt has nothing for this box, or that we do

@@ -335,28 +335,40 @@ func TestMissedThenAgain(t *testing.T) {
 	})
 }
 
-// Two boxes at once: neither is moved or written to.
+// Two boxes at once: neither is moved or written to, whether they were there
+// first or we were.
 func TestTwoBoxes(t *testing.T) {
-	in(t, evabox.Options{Address: netip.MustParseAddr("10.0.0.7")}, func(b *bench) {
-		other := evabox.New(b.wire.Plug(), evabox.Options{Address: netip.MustParseAddr("10.0.0.8")})
-		defer other.Close()
-		other.Power(true)
-		for _, box := range []*evabox.Box{b.box, other} {
-			if err := box.Wait(b.ctx, evabox.Window); err != nil {
-				t.Fatal(err)
+	near := netip.MustParsePrefix("192.168.178.2/24")
+	opt := evabox.Options{Address: netip.MustParseAddr("10.0.0.7"), Times: evabox.Times{Stack: 513 * time.Millisecond}}
+	for _, c := range []struct {
+		first bool
+		near  []netip.Prefix
+	}{{true, []netip.Prefix{near}}, {false, []netip.Prefix{near}}, {true, nil}, {false, nil}} {
+		in(t, opt, func(b *bench) {
+			opt.Address = netip.MustParseAddr("10.0.0.8")
+			other := evabox.New(b.wire.Plug(), opt)
+			defer other.Close()
+			other.Power(true)
+			for _, box := range []*evabox.Box{b.box, other} {
+				if !c.first {
+					break
+				}
+				if err := box.Wait(b.ctx, evabox.Window); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		near := netip.MustParsePrefix("192.168.178.2/24")
-		_, err := Find(b.ctx, b.wire.Plug(near), Ask{Want: Home, Near: []netip.Prefix{near}})
-		var several *SeveralError
-		if !errors.As(err, &several) || len(several.At) != 2 {
-			t.Errorf("got %v", err)
-		}
-		b.untouched()
-		if got := append(b.box.Record(), other.Record()...); len(got) != 0 {
-			t.Errorf("record %v", got)
-		}
-	})
+			_, err := Find(b.ctx, b.wire.Plug(c.near...), Ask{Want: Home, Near: c.near})
+			var several *SeveralError
+			if !errors.As(err, &several) || len(several.At) != 2 {
+				t.Errorf("%+v: got %v", c, err)
+			}
+			b.untouched()
+			if got := append(b.box.Record(), other.Record()...); len(got) != 0 {
+				t.Errorf("%+v: record %v", c, got)
+			}
+		})
+		opt.Address = netip.MustParseAddr("10.0.0.7")
+	}
 }
 
 // A further way of looking finds what UDP and the list do not.
@@ -390,7 +402,8 @@ func TestSendFails(t *testing.T) {
 		opt  evabox.Options
 		want want
 	}{
-		"erase refused":        {reply("STOR", "553 Flash erase failed."), want{refused: 553}},
+		"erase refused":        {reply("STOR", "553 Flash erase failed."), want{refused: 553, erased: true}},
+		"store not begun":      {reply("STOR", "501 unknown variable mtd1"), want{refused: 501}},
 		"media refused":        {reply("MEDIA", "551 unknown Mediatype"), want{refused: 551}},
 		"type unheard-of":      {reply("TYPE", "299 as you like"), want{strange: true}},
 		"never erased":         {evabox.Options{Faults: evabox.Faults{NeverErased: true}}, want{lost: true, erased: true, after: 300 * time.Second}},
@@ -401,7 +414,7 @@ func TestSendFails(t *testing.T) {
 		"power cut writing":    {evabox.Options{Faults: evabox.Faults{PowerCutAt: 1_234_567}}, want{lost: true, erased: true, after: 60 * time.Second}},
 		"store failed":         {reply("stored", "501 store failed"), want{refused: 501, erased: true}},
 		"no 226":               {reply("stored", "-"), want{lost: true, erased: true, after: 60 * time.Second}},
-		"gibberish for 226":    {reply("stored", "all good"), want{strange: true}},
+		"gibberish for 226":    {reply("stored", "all good"), want{strange: true, erased: true}},
 		"restarts by itself":   {evabox.Options{Faults: evabox.Faults{RebootAfter: 15 * time.Second}}, want{lost: true, erased: true}},
 		"PASV refused, both":   {evabox.Options{Faults: evabox.Faults{Passive: "none", NoEnv: true}}, want{refused: 502}},
 		"227 without a number": {evabox.Options{Faults: evabox.Faults{Form227: "Entering Passive Mode %.0s"}}, want{strange: true}},
@@ -433,7 +446,7 @@ func TestSendFails(t *testing.T) {
 						t.Fatalf("got %#v %v", err, err)
 					}
 				case c.want.strange:
-					if !errors.As(err, &strange) || len(strange.Lines) == 0 || !strings.Contains(err.Error(), `"`) {
+					if !errors.As(err, &strange) || strange.Erased != c.want.erased || len(strange.Lines) == 0 || !strings.Contains(err.Error(), `"`) {
 						t.Fatalf("got %#v %v", err, err)
 					}
 				}
@@ -689,7 +702,7 @@ func TestSecretsStayHidden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, js, (&StrangeError{"x", []string{quote("wlan_key   " + secrets[0]), quote("new_thing " + secrets[1])}}).Error())
+		all = append(all, js, (&StrangeError{Command: "x", Lines: []string{quote("wlan_key   " + secrets[0]), quote("new_thing " + secrets[1])}}).Error())
 		for _, text := range all {
 			for _, s := range secrets {
 				if strings.Contains(text, s) || strings.Contains(text, fmt.Sprintf("%x", s)) {

@@ -92,7 +92,8 @@ type search struct {
 	kicks   map[netip.Addr]chan struct{}
 	order   []netip.Addr
 	sights  []Sight
-	answers []netip.Addr // by UDP, before anyone was moved
+	answers []netip.Addr // by UDP, before anyone was moved, in the order of the first
+	several bool
 	moved   bool
 	holding int
 	udpErr  error
@@ -152,7 +153,7 @@ func find(ctx context.Context, n Net, ask Ask) (found *Box, moved bool, err erro
 	s.wg.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.answers) > 1 {
+	if s.several {
 		if box != nil {
 			box.Close()
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -231,82 +230,4 @@ func TestTFTPRefuses(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// Hundreds of random faults over all steps and bytes: never a bricked box, never a
-// success that is none, and the next run ends well.
-func TestRandomFaults(t *testing.T) {
-	runs := 120
-	if testing.Short() {
-		runs = 20
-	}
-	for seed := range runs {
-		opt := randomFault(seed)
-		in(t, opt, func(b *bench) {
-			image := evabox.Image4040(100_000, 200_000)
-			attempt := func() (Outcome, error) {
-				ctx, stop := context.WithTimeout(b.ctx, 15*time.Minute)
-				defer stop()
-				box, err := Find(ctx, b.net, Ask{Want: Home})
-				if err != nil {
-					return Outcome{}, err
-				}
-				defer box.Close()
-				e, err := box.Environment(ctx)
-				if err != nil {
-					return Outcome{}, err
-				}
-				p, err := NewPlan(e, file(Firmware, image))
-				if err != nil {
-					return Outcome{}, err
-				}
-				out, err := box.Send(ctx, p, nil, io.Reader(bytes.NewReader(image)))
-				if err == nil {
-					err = box.Reboot(ctx)
-				}
-				return out, err
-			}
-			out, err := attempt()
-			if err == nil && out.Checks[0].Verdict == Same && !bytes.Equal(b.box.Flash("mtd1"), image) {
-				t.Errorf("%d: %+v: said to be the same and is not", seed, opt.Faults)
-			}
-			b.box.Power(false)
-			b.box.Mend()
-			b.box.Power(true)
-			if out, err = attempt(); err != nil || out.Checks[0].Verdict != Same {
-				t.Errorf("%d: %+v: the next run: %v", seed, opt.Faults, err)
-			}
-			b.runs(evabox.OpenWrt)
-		})
-	}
-}
-
-func randomFault(seed int) evabox.Options {
-	at := int64(seed*104729%800_000 + 1)
-	f := evabox.Faults{}
-	switch seed % 10 {
-	case 0:
-		f.ResetAt = at
-	case 1:
-		f.PowerCutAt = at
-	case 2:
-		f.RebootAfter = time.Duration(2500+seed*37%12_000) * time.Millisecond
-	case 3:
-		f.ResetErase, f.TwoLines = true, true
-	case 4:
-		f.PowerCutErase = true
-	case 5:
-		verbs := []string{"banner", "USER", "PASS", "SYST", "TYPE", "MEDIA", "P@SW", "RETR", "sent", "STOR", "stored150", "stored", "CHECK", "REBOOT"}
-		answers := []string{"-", "500 what", "something else", "200 fine", "421 Service not available"}
-		f.Replies = map[string]string{verbs[seed/10%len(verbs)]: answers[seed/3%len(answers)]}
-	case 6:
-		f.ResetConnects, f.Segments = seed%5, "bytes"
-	case 7:
-		f.UDP, f.UDPDelay = "slow", time.Duration(seed)*10*time.Millisecond
-	case 8:
-		f.Check = []string{"wrong", "silent", "short"}[seed%3]
-	case 9:
-		f.Moves = netip.AddrFrom4([4]byte{10, 0, 0, byte(seed)})
-	}
-	return evabox.Options{Faults: f, Times: evabox.Times{Window: time.Duration(1500+seed*61%8500) * time.Millisecond}}
 }

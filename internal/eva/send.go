@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -121,14 +122,8 @@ func (b *Box) Send(ctx context.Context, p Plan, tell func(Progress), files ...io
 
 // erased marks an error after something was already replaced.
 func erased(err error, yes bool) error {
-	var lost *LostError
-	var no *RefusedError
-	switch {
-	case !yes:
-	case errors.As(err, &lost):
-		lost.Erased = true
-	case errors.As(err, &no):
-		no.Erased = true
+	if at := erasedIn(err); at != nil && yes {
+		*at = true
 	}
 	return err
 }
@@ -196,6 +191,10 @@ func (b *Box) write(ctx context.Context, x put, image []byte, tell func(Progress
 	return erased(err, true)
 }
 
+// beforeErase are refusals of the command as such (facts eva 1.2): no data
+// connection, no such partition, no such command, not logged in.
+var beforeErase = []int{425, 501, 502, 505, 530}
+
 // erase gives the order and waits through the silence, saying so now and then.
 func (b *Box) erase(ctx context.Context, x put, tell func(Progress)) error {
 	cmd := "STOR " + x.part
@@ -211,8 +210,8 @@ func (b *Box) erase(ctx context.Context, x put, tell func(Progress)) error {
 			return nil
 		}
 		if !errors.Is(err, ErrSilent) {
-			var no *RefusedError
-			return erased(err, !errors.As(err, &no)) // a box that says no may have erased or not
+			var no *RefusedError // "553 Flash erase failed." may have erased a part
+			return erased(err, !errors.As(err, &no) || !slices.Contains(beforeErase, no.Reply.Code))
 		}
 		if gone = time.Since(began); gone >= eraseIn {
 			return &LostError{Doing: string(Erasing), After: gone, Erased: true, Cause: ErrSilent}
@@ -268,7 +267,7 @@ func (b *Box) check(ctx context.Context, x put, image []byte) Check {
 	got, ok := parseCheck(r.Text)
 	switch c.Got = got; {
 	case !ok:
-		c.Why = &StrangeError{"CHECK " + x.part, b.last}
+		c.Why = &StrangeError{Command: "CHECK " + x.part, Lines: b.last}
 	case got == c.Want:
 		c.Verdict = Same
 	case got == predict(nil, x.span.Size()):
