@@ -130,6 +130,20 @@ func (c *compiler) read() {
 	for _, s := range c.sections("nat") {
 		c.readNAT(s)
 	}
+	for _, s := range c.sections("include") {
+		if on, ok := parseBool(last(s, "enabled")); on || !ok {
+			c.gap(s, "includes "+last(s, "path")+", which is not looked at")
+		}
+	}
+}
+
+// gap notes something that changes what packets meet and that neither the model
+// nor its printed form knows.
+func (c *compiler) gap(s uci.Section, text string) {
+	w := Warning{Section: s.Name, Text: text}
+	if !slices.Contains(c.gaps, w) {
+		c.gaps = append(c.gaps, w)
+	}
 }
 
 func (c *compiler) readDefaults(s uci.Section) {
@@ -153,8 +167,11 @@ func (c *compiler) readDefaults(s uci.Section) {
 	got.synRate = o.limits("synflood_rate", "synflood_burst", "25/second", 50)
 	got.s = s
 	for _, k := range []string{"tcp_syncookies", "tcp_window_scaling",
-		"accept_redirects", "accept_source_route", "auto_helper", "flow_offloading", "flow_offloading_hw", "auto_includes"} {
+		"accept_redirects", "accept_source_route", "auto_helper", "flow_offloading_hw", "auto_includes"} {
 		o.flag(k, false)
+	}
+	if o.flag("flow_offloading", false) {
+		c.gap(s, "lets known connections pass by the rules, which is not looked at")
 	}
 	value(o, "tcp_ecn", parseInt, 0)
 	unsupported(o, "custom_chains", parseBool)

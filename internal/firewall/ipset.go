@@ -13,6 +13,7 @@ import (
 // known to us.
 type ipset struct {
 	name    string
+	section string
 	family  int8
 	kinds   []string // ip, net, port, mac
 	dst     []bool   // per kind: the destination's
@@ -153,7 +154,7 @@ func (c *compiler) readSet(s uci.Section) {
 	if _, ok := o.raw("name"); !ok && !o.bad {
 		o.fail("option 'name' is mandatory but not set")
 	}
-	set := &ipset{name: name, family: value(o, "family", parseFamily, 4)}
+	set := &ipset{name: name, section: s.Name, family: value(o, "family", parseFamily, 4)}
 	unsupported(o, "storage", parseString)
 	match := values(o, "match", "", parseSetMatch)
 	unsupported(o, "iprange", parseString)
@@ -166,6 +167,7 @@ func (c *compiler) readSet(s uci.Section) {
 	entries := values(o, "entry", "", parseString)
 	if _, ok := o.one("loadfile"); ok {
 		c.warn(s, "fills its set from a file that is not looked at here")
+		c.gap(s, "fills its set from a file, which is not looked at")
 	}
 	if !o.done() {
 		c.skip(s, "skipped due to invalid options")

@@ -310,6 +310,9 @@ func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst
 		r.src.zone.dnat = true // of a reflection zone, too
 		c.add("dstnat_"+r.src.zone.name, out)
 	case "snat":
+		if !out.nat.from.IsValid() && !out.nat.ports {
+			c.refuse(r.s, "rewrites nothing but the port of a protocol that has none, the ruleset cannot be loaded")
+		}
 		out.do = doSNAT
 		c.add(c.natChain(r), out)
 	case "masquerade":

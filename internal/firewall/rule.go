@@ -294,6 +294,9 @@ func (c *compiler) protoNumbers(s uci.Section, p protocol, fam uint8, both bool)
 
 // rare collects the conditions that few rules have.
 func (r *ruleSpec) rare(c *compiler, p protocol) *matchMore {
+	if r.helper {
+		c.gap(r.s, "tests for a conntrack helper, which no packet has here")
+	}
 	x := matchMore{never: r.helper, limit: c.newLimit(r.s, r.limit), clock: r.clock}
 	for _, m := range r.macs {
 		if m.not {
@@ -325,6 +328,7 @@ func (c *compiler) aimRule(r *ruleSpec, out *rule) string {
 		out.do = doNoTrack
 		return "notrack_" + r.src.zone.name
 	case "helper":
+		c.gap(r.s, "sets a conntrack helper, which is not looked at")
 		return "helper_" + r.src.zone.name
 	case "mark", "dscp":
 		return r.aimMangle(out)
