@@ -94,7 +94,7 @@ func Noise(seed uint64, n int) []byte {
 // metadata (facts eva.md 4.3).
 func EVA(o Options) []byte {
 	o = o.full()
-	return PadRoot(append(UBoot(strings.ToUpper(o.boardName())), append(FIT(o, o.Kernel), Squashfs(o.Seed, o.Root)...)...))
+	return PadRoot(append(UBoot(strings.ToUpper(o.boardName())), append(FIT(o, o.Kernel), Root(o)...)...))
 }
 
 // Sysupgrade is the sysupgrade image of o.Board in that board's layout.
@@ -102,13 +102,13 @@ func Sysupgrade(o Options) []byte {
 	o = o.full()
 	switch {
 	case o.Board == "avm,fritzbox-4040":
-		return Metadata(o, PadRoot(append(FIT(o, o.Kernel), Squashfs(o.Seed, o.Root)...)))
+		return Metadata(o, PadRoot(append(FIT(o, o.Kernel), Root(o)...)))
 	case o.target() == "lantiq/xway":
-		return Metadata(o, PadRoot(append(loader(o), Squashfs(o.Seed, o.Root)...)))
+		return Metadata(o, PadRoot(append(loader(o), Root(o)...)))
 	case o.target() == "ath79/generic":
-		return Metadata(o, PadRoot(append(second(kernelRecord(o, o.Kernel), "sqsh\x00\x00\x00\x00", 256), Squashfs(o.Seed, o.Root)...)))
+		return Metadata(o, PadRoot(append(second(kernelRecord(o, o.Kernel), "sqsh\x00\x00\x00\x00", 256), Root(o)...)))
 	case strings.Contains(o.Board, "7360"):
-		return Metadata(o, PadRoot(append(second(kernelRecord(o, o.Kernel), "sqsh\x00\x00\x00\x01", 256), Squashfs(o.Seed, o.Root)...)))
+		return Metadata(o, PadRoot(append(second(kernelRecord(o, o.Kernel), "sqsh\x00\x00\x00\x01", 256), Root(o)...)))
 	}
 	return Metadata(o, archive(o))
 }
@@ -116,16 +116,16 @@ func Sysupgrade(o Options) []byte {
 // SysupgradeOld is the layout of 7312 and 7320 before 22.03: without a loader.
 func SysupgradeOld(o Options) []byte {
 	o = o.full()
-	return Metadata(o, PadRoot(append(second(kernelRecord(o, o.Kernel), "sqsh\x00\x00\x00\x01", 256), Squashfs(o.Seed, o.Root)...)))
+	return Metadata(o, PadRoot(append(second(kernelRecord(o, o.Kernel), "sqsh\x00\x00\x00\x01", 256), Root(o)...)))
 }
 
 // Initramfs is the image that runs from RAM: a FIT on ipq40xx, else an EVA record.
 func Initramfs(o Options) []byte {
 	o = o.full()
 	if o.target() == "ipq40xx/generic" {
-		return FIT(o, o.Kernel+o.Root)
+		return fit(o, append(Noise(o.Seed+1, o.Kernel), Root(o)...))
 	}
-	return kernelRecord(o, o.Kernel+o.Root)
+	return recordOf(o, append(Noise(o.Seed+1, o.Kernel), Root(o)...))
 }
 
 // EVAKernel and EVAFileSystem are the two files of the 3370.
@@ -136,7 +136,7 @@ func EVAKernel(o Options) []byte { o = o.full(); return kernelRecord(o, o.Kernel
 func EVAFileSystem(o Options) []byte {
 	o = o.full()
 	const block, data = 128 << 10, 2048
-	root := Squashfs(o.Seed, o.Root)
+	root := Root(o)
 	var out []byte
 	add := func(volume, lnum uint32, content []byte) {
 		p := bytes.Repeat([]byte{0xFF}, block)
@@ -206,12 +206,14 @@ func RecordOf(load, entry uint32, stream []byte, size uint32, properties byte, d
 	return le.AppendUint32(out, entry)
 }
 
-func kernelRecord(o Options, size int) []byte {
+func kernelRecord(o Options, size int) []byte { return recordOf(o, Noise(o.Seed+1, size)) }
+
+func recordOf(o Options, kernel []byte) []byte {
 	load := uint32(0x80002000)
 	if o.target() == "ath79/generic" {
 		load = 0x80060000
 	}
-	return Record(load, load, append(Noise(o.Seed+1, size), DeviceTree(o.Board)...))
+	return Record(load, load, append(kernel, DeviceTree(o.Board)...))
 }
 
 // second pads to 64 KiB and appends what EVA takes for a file system.
@@ -261,6 +263,25 @@ func Squashfs(seed uint64, n int) []byte {
 	le.PutUint64(out[56:], ^uint64(0)) // no xattrs
 	return out
 }
+
+// Root is o's root file system: Squashfs with one line of its /etc/os-release in
+// clear, for an emulator that starts the image and has to know what came up. (In a
+// real image it is compressed.) One that is too small for the line has none.
+func Root(o Options) []byte {
+	o = o.full()
+	root := Squashfs(o.Seed, o.Root)
+	if line := Release(o); len(root) >= 200+len(line) {
+		copy(root[100:], line)
+	}
+	return root
+}
+
+// Release is the line by which the root file system names its release.
+func Release(o Options) string {
+	return fmt.Sprintf("OPENWRT_RELEASE=\"OpenWrt %s %s\"\n", o.full().Version, revision)
+}
+
+const revision = "r28427-6df0e3d02a"
 
 // PadRoot is padjffs2 with 4, 8, 16, 64, 128 and 256 KiB.
 func PadRoot(image []byte) []byte {
@@ -319,7 +340,7 @@ func Metadata(o Options, image []byte) []byte {
 		supported = fmt.Sprintf(`"compat_message":%q,"new_supported_devices":[%s],"supported_devices":["%s - Image version mismatch: image %s device 1.0. Please wipe config during upgrade (force required) or reinstall. Reason: %s"]`,
 			sentence, devices, o.Board, o.Compat, sentence)
 	}
-	return Chunks(image, fmt.Sprintf(`{"metadata_version":"1.1","compat_version":%q,%s,"version":{"dist":"OpenWrt","version":%q,"revision":"r28427-6df0e3d02a","target":%q,"board":%q}}`,
+	return Chunks(image, fmt.Sprintf(`{"metadata_version":"1.1","compat_version":%q,%s,"version":{"dist":"OpenWrt","version":%q,"revision":"`+revision+`","target":%q,"board":%q}}`,
 		o.Compat, supported, o.Version, o.target(), o.boardName()), o.Signed)
 }
 
@@ -352,7 +373,7 @@ func archive(o Options) []byte {
 		kernel = FIT(o, o.Kernel)
 	}
 	dir := "sysupgrade-" + o.boardName() + "/"
-	return Tar([]Entry{{dir, nil}, {dir + "CONTROL", []byte("BOARD=" + o.boardName() + "\n")}, {dir + "kernel", kernel}, {dir + "root", Squashfs(o.Seed, o.Root)}})
+	return Tar([]Entry{{dir, nil}, {dir + "CONTROL", []byte("BOARD=" + o.boardName() + "\n")}, {dir + "kernel", kernel}, {dir + "root", Root(o)}})
 }
 
 // An Entry is one file of a tar; names that end in a slash are directories.
@@ -387,7 +408,9 @@ func must(err error) {
 
 // FIT is OpenWrt's kernel container with a kernel of that many bytes and the
 // device tree of o.Board, each with a crc32 and a sha1 (OpenWrt scripts/mkits.sh).
-func FIT(o Options, kernel int) []byte {
+func FIT(o Options, kernel int) []byte { return fit(o, Noise(o.Seed+1, kernel)) }
+
+func fit(o Options, kernel []byte) []byte {
 	o = o.full()
 	version := map[string]string{"21.02": "5.4.215", "22.03": "5.10.221", "23.05": "5.15.189", "24.10": "6.6.93", "25.12": "6.12.40"}[o.Version[:min(5, len(o.Version))]]
 	if version == "" {
@@ -399,7 +422,7 @@ func FIT(o Options, kernel int) []byte {
 		t.Node("images", func() {
 			t.Node("kernel-1", func() {
 				t.Text("description", "ARM OpenWrt Linux-"+version)
-				t.hashed(Noise(o.Seed+1, kernel), "kernel")
+				t.hashed(kernel, "kernel")
 			})
 			t.Node("fdt-1", func() {
 				t.Text("description", "ARM OpenWrt "+o.profile()+" device tree blob")
