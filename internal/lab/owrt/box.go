@@ -76,6 +76,19 @@ type Options struct {
 	// Restart is what comes after the system went down to start again by itself
 	// (reboot, the end of sysupgrade); it must not wait for the box. Nil: it boots.
 	Restart func()
+	// Packages that the image has inside, beside the default ones.
+	Packages []string
+
+	// Flashed is told every image that sysupgrade writes; nil: nobody wants to
+	// know. The box itself takes the image's release and what is kept of the
+	// settings (see Install for a bootloader's way); a system in RAM leaves that to
+	// whoever is told. An error is that of the flash: what is there then does not
+	// start.
+	Flashed func(image []byte) error
+	// FlashTime is how long writing takes; 0 means 100 ms.
+	FlashTime time.Duration
+	// Memory is the room in /tmp, in bytes; 0 means 120 MB.
+	Memory int64
 }
 
 // Box is one emulated router.
@@ -84,10 +97,14 @@ type Box struct {
 	world *lab.World
 	stack *lab.Stack
 
+	fw atomic.Pointer[firmware] // what the firmware partition holds
+
 	mu      sync.Mutex
+	broken  bool // the firmware partition holds half an image
 	fs      *boxfs.FS
 	k       *ash.Kernel
 	on      bool
+	power   chan struct{} // closed when the power goes
 	booted  chan struct{} // closed when init is through
 	bootNo  int
 	rng     *rand.Rand
@@ -122,6 +139,12 @@ func New(w *lab.World, o Options) *Box {
 	if o.BootTime == 0 {
 		o.BootTime = 100 * time.Millisecond
 	}
+	if o.FlashTime == 0 {
+		o.FlashTime = 100 * time.Millisecond
+	}
+	if o.Memory == 0 {
+		o.Memory = 120 << 20
+	}
 	b := &Box{opt: o, world: w, conns: map[*session]bool{}, rng: rand.New(rand.NewPCG(o.Seed, 0x6f777274))}
 	if w != nil {
 		b.stack = lab.NewStack(w, o.Name)
@@ -140,12 +163,16 @@ var lastVersion = map[router.Line]string{
 // Stack is the box's place in the network.
 func (b *Box) Stack() *lab.Stack { return b.stack }
 
-// Line is the release line.
-func (b *Box) Line() router.Line { return b.opt.Line }
+// Line is the release line of what is on flash.
+func (b *Box) Line() router.Line { return b.fw.Load().line }
+
+// Version is the release on flash: "24.10.7".
+func (b *Box) Version() string { return b.fw.Load().version }
 
 // Reflash writes the factory image: all settings and host keys are gone. The
 // box must be off.
 func (b *Box) Reflash() {
+	b.fw.Store(&firmware{line: b.opt.Line, version: b.opt.Version, packages: b.opt.Packages})
 	f := boxfs.New(b.opt.Flash)
 	b.image(f)
 	for name, text := range b.opt.Files {
@@ -155,7 +182,7 @@ func (b *Box) Reflash() {
 	f.Rom()
 	f.SetVolatile(b.opt.FormatTime > 0 && !b.opt.RAM)
 	b.mu.Lock()
-	b.fs = f
+	b.fs, b.broken = f, false
 	b.mu.Unlock()
 }
 
@@ -179,15 +206,19 @@ func (b *Box) PowerOn() {
 		b.Reflash()
 		b.mu.Lock()
 	}
-	b.on = true
+	b.on, b.power = true, make(chan struct{})
 	b.bootNo++
 	b.booted = make(chan struct{})
 	b.k = ash.NewKernel(b.fs)
 	b.since = time.Now()
 	b.log = nil
 	b.sys = newSystem(b, b.fs, b.k)
-	sys := b.sys
+	sys, broken := b.sys, b.broken
 	b.mu.Unlock()
+	if broken { // the boot loader finds nothing to start; the box stays silent
+		b.logf("user.err boot", "no bootable image")
+		return
+	}
 	b.wg.Add(1)
 	go func() {
 		defer b.wg.Done()
@@ -211,6 +242,7 @@ func (b *Box) down(orderly bool) {
 		return
 	}
 	b.on = false
+	close(b.power)
 	k, sys := b.k, b.sys
 	if orderly {
 		b.fs = b.fs.Shutdown(b.rng)
@@ -410,6 +442,9 @@ const (
 	Before Kind = "before" // a command is about to run
 	After  Kind = "after"  // a command has ended
 	Write  Kind = "write"  // a change of the flash is about to happen
+	// Flashing: sysupgrade is about to write Path: "firmware", "half of firmware",
+	// or the "settings" that are kept.
+	Flashing Kind = "flashing"
 )
 
 // Event is one step of the box.

@@ -28,8 +28,8 @@ var releases = map[router.Line]release{
 
 // image fills the file system with what the firmware image holds.
 func (b *Box) image(f *boxfs.FS) {
-	line := b.opt.Line
-	for _, d := range []string{"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share", "/lib/netifd/proto", "/lib/functions", "/etc/config",
+	line := b.Line()
+	for _, d := range []string{"/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share", "/lib/netifd/proto", "/lib/functions", "/lib/upgrade/keep.d", "/etc/config",
 		"/etc/init.d", "/etc/rc.d", "/etc/uci-defaults", "/etc/hotplug.d/iface", "/etc/crontabs", "/root", "/overlay/upper", "/rom", "/mnt", "/www", "/tmp", "/dev", "/proc", "/sys"} {
 		f.MkdirAll(d, 0o755)
 	}
@@ -55,15 +55,17 @@ func (b *Box) image(f *boxfs.FS) {
 	put("/etc/group", "root:x:0:\nnogroup:x:65534:\n", 0o644)
 	put("/etc/hosts", "127.0.0.1 localhost\n\n::1     localhost ip6-localhost ip6-loopback\n", 0o644)
 	put("/etc/sysupgrade.conf", "## This file contains files and directories that should\n## be preserved during an upgrade.\n\n# /etc/example.conf\n# /etc/openvpn/\n", 0o644)
+	put("/lib/upgrade/keep.d/base-files", "/etc/config/\n/etc/crontabs/\n/etc/dropbear/\n/etc/profile.d\n/etc/sysupgrade.conf\n/etc/sysctl.conf\n/etc/ethers\n", 0o644)
+	put("/lib/upgrade/keep.d/base-files-essential", "# Essential files that will be always kept\n/etc/hosts\n/etc/inittab\n/etc/group\n/etc/passwd\n/etc/profile\n/etc/shadow\n/etc/shells\n/etc/shinit\n/etc/sysctl.d/\n/etc/rc.local\n", 0o644)
 	put("/etc/rc.local", "# Put your custom commands here that should be executed once\n# the system init finished. By default this file does nothing.\n\nexit 0\n", 0o644)
 	put("/etc/profile", "export PATH=\"/usr/sbin:/usr/bin:/sbin:/bin\"\n", 0o644)
 	put("/etc/crontabs/root", "", 0o600)
 	r := releases[line]
 	put("/etc/openwrt_version", r.revision+"\n", 0o644)
 	put("/etc/openwrt_release", fmt.Sprintf("DISTRIB_ID='OpenWrt'\nDISTRIB_RELEASE='%s'\nDISTRIB_REVISION='%s'\nDISTRIB_TARGET='%s'\nDISTRIB_ARCH='%s'\nDISTRIB_DESCRIPTION='OpenWrt %s %s'\nDISTRIB_TAINTS=''\n",
-		b.opt.Version, r.revision, b.target(), r.build, b.opt.Version, r.revision), 0o644)
+		b.Version(), r.revision, b.target(), r.build, b.Version(), r.revision), 0o644)
 	put("/usr/lib/os-release", fmt.Sprintf("NAME=\"OpenWrt\"\nVERSION=\"%s\"\nID=\"openwrt\"\nID_LIKE=\"lede openwrt\"\nPRETTY_NAME=\"OpenWrt %s\"\nVERSION_ID=\"%s\"\nBUILD_ID=\"%s\"\nOPENWRT_BOARD=\"%s\"\nOPENWRT_ARCH=\"%s\"\nOPENWRT_RELEASE=\"OpenWrt %s %s\"\n",
-		b.opt.Version, b.opt.Version, b.opt.Version, r.revision, b.target(), r.build, b.opt.Version, r.revision), 0o644)
+		b.Version(), b.Version(), b.Version(), r.revision, b.target(), r.build, b.Version(), r.revision), 0o644)
 	f.Symlink("../usr/lib/os-release", "/etc/os-release")
 	put("/etc/board.json", b.boardJSON(), 0o644)
 	put("/lib/netifd/proto/dhcp.sh", "#!/bin/sh\n", 0o755)
@@ -109,7 +111,7 @@ func (b *Box) programs(f *boxfs.FS) {
 	}
 	sort.Strings(names)
 	for _, n := range names {
-		if gone := notInImage[n]; gone != nil && gone(b.opt.Line) || n == "wg" || !b.hasProgram(n) {
+		if gone := notInImage[n]; gone != nil && gone(b.Line()) || n == "wg" || !b.hasProgram(n) {
 			continue
 		}
 		d := where[n]
@@ -122,7 +124,7 @@ func (b *Box) programs(f *boxfs.FS) {
 
 // hasProgram tells which package manager and firewall the line has.
 func (b *Box) hasProgram(n string) bool {
-	l := b.opt.Line
+	l := b.Line()
 	switch n {
 	case "opkg":
 		return l.Before(router.Line2512)
@@ -138,9 +140,30 @@ func (b *Box) hasProgram(n string) bool {
 	return true
 }
 
-// swconfig tells whether the switch is configured the old way: the 4040 up to 22.03.
-func (b *Box) swconfig() bool {
-	return b.opt.Board == "avm,fritzbox-4040" && b.opt.Line.Before(router.Line2305)
+// swconfig tells whether the switch is configured the old way: the 4040 up to
+// 22.03, the 4020 always.
+func (b *Box) swconfig() bool { return b.ports().swconfig(b.Line()) }
+
+// layout is how a board's ports are called.
+type layout struct {
+	wan      string // device of the WAN port with DSA; "" for none
+	swconfig func(router.Line) bool
+}
+
+// ports of the boards that the emulator knows (OpenWrt
+// target/linux/{ipq40xx,ath79}/…/board.d/02_network); another one is like the
+// 4040 with DSA.
+func (b *Box) ports() layout {
+	never := func(router.Line) bool { return false }
+	switch b.opt.Board {
+	case "avm,fritzbox-4040":
+		return layout{"wan", func(l router.Line) bool { return l.Before(router.Line2305) }}
+	case "avm,fritzbox-7530":
+		return layout{"", never} // four yellow ports and a DSL socket
+	case "avm,fritz4020":
+		return layout{"", func(router.Line) bool { return true }}
+	}
+	return layout{"wan", never}
 }
 
 func (b *Box) boardJSON() string {
@@ -202,6 +225,10 @@ func (b *Box) boardJSON() string {
 }
 `, b.opt.Board, b.opt.Model)
 	}
+	wan := ""
+	if d := b.ports().wan; d != "" {
+		wan = fmt.Sprintf(",\n\t\t\"wan\": {\n\t\t\t\"device\": \"%s\",\n\t\t\t\"protocol\": \"dhcp\"\n\t\t}", d)
+	}
 	return fmt.Sprintf(`{
 	"model": {
 		"id": "%s",
@@ -216,23 +243,19 @@ func (b *Box) boardJSON() string {
 				"lan4"
 			],
 			"protocol": "static"
-		},
-		"wan": {
-			"device": "wan",
-			"protocol": "dhcp"
-		}
+		}%s
 	},
 	"system": {
-		"compat_version": "1.1"
+		"compat_version": "%s"
 	}
 }
-`, b.opt.Board, b.opt.Model)
+`, b.opt.Board, b.opt.Model, wan, b.compat())
 }
 
 // romConfigs are the files in /etc/config that the image ships; network, system
 // and wireless are made at first boot.
 func (b *Box) romConfigs() map[string]string {
-	l := b.opt.Line
+	l := b.Line()
 	m := map[string]string{"firewall": firewallConfig(l), "dhcp": dhcpConfig(l), "dropbear": dropbearConfig(l), "ubootenv": "", "luci": ""}
 	delete(m, "ubootenv")
 	if !b.opt.LuCI {
@@ -312,7 +335,7 @@ func firewallConfig(l router.Line) string {
 
 // networkConfig is what config_generate makes at the first boot (facts 6.1, observed 7).
 func (b *Box) networkConfig(ula string) string {
-	l := b.opt.Line
+	l := b.Line()
 	ip := func(addr, mask, cidr string) string {
 		if l.AtLeast(router.Line2512) {
 			return "\tlist ipaddr '" + cidr + "'\n"
@@ -326,7 +349,7 @@ func (b *Box) networkConfig(ula string) string {
 	}
 	text += "\toption ula_prefix '" + ula + "'\n"
 	text += "\nconfig device\n\toption name 'br-lan'\n\toption type 'bridge'\n"
-	wan := "wan"
+	wan := b.ports().wan
 	if b.swconfig() {
 		text += "\tlist ports 'eth0'\n"
 		wan = "eth1"
@@ -334,6 +357,9 @@ func (b *Box) networkConfig(ula string) string {
 		text += "\tlist ports 'lan1'\n\tlist ports 'lan2'\n\tlist ports 'lan3'\n\tlist ports 'lan4'\n"
 	}
 	text += "\nconfig interface 'lan'\n\toption device 'br-lan'\n\toption proto 'static'\n" + ip("192.168.1.1", "255.255.255.0", "192.168.1.1/24") + "\toption ip6assign '60'\n"
+	if wan == "" {
+		return text
+	}
 	text += "\nconfig interface 'wan'\n\toption device '" + wan + "'\n\toption proto 'dhcp'\n"
 	text += "\nconfig interface 'wan6'\n\toption device '" + wan + "'\n\toption proto 'dhcpv6'\n"
 	if b.swconfig() {
@@ -344,8 +370,8 @@ func (b *Box) networkConfig(ula string) string {
 
 func (b *Box) systemConfig() string {
 	tz := "\toption timezone 'UTC'\n"
-	if b.opt.Line.AtLeast(router.Line2512) {
+	if b.Line().AtLeast(router.Line2512) {
 		tz = "\toption timezone 'GMT0'\n\toption zonename 'UTC'\n"
 	}
-	return "\nconfig system\n\toption hostname 'OpenWrt'\n" + tz + "\toption ttylogin '0'\n\toption log_size '64'\n\toption urandom_seed '0'\n\nconfig timeserver 'ntp'\n\toption enabled '1'\n\toption enable_server '0'\n\tlist server '0.openwrt.pool.ntp.org'\n\tlist server '1.openwrt.pool.ntp.org'\n\tlist server '2.openwrt.pool.ntp.org'\n\tlist server '3.openwrt.pool.ntp.org'\n"
+	return "\nconfig system\n\toption hostname 'OpenWrt'\n\toption compat_version '" + b.compat() + "'\n" + tz + "\toption ttylogin '0'\n\toption log_size '64'\n\toption urandom_seed '0'\n\nconfig timeserver 'ntp'\n\toption enabled '1'\n\toption enable_server '0'\n\tlist server '0.openwrt.pool.ntp.org'\n\tlist server '1.openwrt.pool.ntp.org'\n\tlist server '2.openwrt.pool.ntp.org'\n\tlist server '3.openwrt.pool.ntp.org'\n"
 }

@@ -470,6 +470,9 @@ func (n *netifd) link(dev string) *lab.Link {
 		if l := c[base]; l != nil {
 			return l
 		}
+		if !n.s.b.swconfig() {
+			continue // with DSA these are the processor's side only
+		}
 		switch base {
 		case "eth0": // the switch's side of the CPU on a swconfig box
 			for _, q := range []string{"lan1", "lan2", "lan3", "lan4"} {

@@ -3,6 +3,7 @@ package owrt
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -86,9 +87,11 @@ var feedPackages = []pkgDef{
 type packages struct {
 	s  *system
 	mu sync.Mutex // one installer at a time
+	// came are packages that came along with others in this life of the box.
+	came map[string]bool
 }
 
-func newPackages(s *system) *packages { return &packages{s: s} }
+func newPackages(s *system) *packages { return &packages{s: s, came: map[string]bool{}} }
 
 func find(line router.Line, name string) (pkgDef, bool) {
 	for _, d := range feedPackages {
@@ -145,7 +148,9 @@ func (k *packages) installed() map[string]string {
 	return m
 }
 
-func pkgText(line router.Line, names map[string]string) string {
+// pkgText is the list as the manager writes it; auto are those that only came
+// along.
+func pkgText(line router.Line, names map[string]string, auto map[string]bool) string {
 	var l []string
 	for n := range names {
 		l = append(l, n)
@@ -156,7 +161,11 @@ func pkgText(line router.Line, names map[string]string) string {
 		if line.AtLeast(router.Line2512) {
 			fmt.Fprintf(&b, "P:%s\nV:%s\nA:arm_cortex-a7_neon-vfpv4\n\n", n, names[n])
 		} else {
-			fmt.Fprintf(&b, "Package: %s\nVersion: %s\nStatus: install user installed\nArchitecture: arm_cortex-a7_neon-vfpv4\n\n", n, names[n])
+			along := ""
+			if auto[n] {
+				along = "Auto-Installed: yes\n"
+			}
+			fmt.Fprintf(&b, "Package: %s\nVersion: %s\nStatus: install user installed\nArchitecture: arm_cortex-a7_neon-vfpv4\n%s\n", n, names[n], along)
 		}
 	}
 	return b.String()
@@ -166,28 +175,39 @@ func pkgText(line router.Line, names map[string]string) string {
 func (b *Box) packageFiles(f *boxfs.FS) {
 	m := map[string]string{}
 	for _, d := range feedPackages {
-		if _, ok := find(b.opt.Line, d.name); ok && (d.base || d.luci && b.opt.LuCI) {
-			m[d.name] = pkgVersion(b.opt.Line, d.name)
+		if _, ok := find(b.Line(), d.name); ok && (d.base || d.luci && b.opt.LuCI) {
+			m[d.name] = pkgVersion(b.Line(), d.name)
 		}
 	}
 	put := func(name, text string) {
 		f.MkdirAll(name[:strings.LastIndex(name, "/")], 0o755)
 		f.WriteFile(name, []byte(text), 0o644)
 	}
-	if b.opt.Line.AtLeast(router.Line2512) {
-		put("/lib/apk/db/installed", pkgText(b.opt.Line, m))
+	k := &packages{s: &system{b: b, fs: f, line: b.Line()}}
+	for _, name := range b.fw.Load().packages {
+		all, _ := k.closure(name, m, map[string]bool{})
+		for _, d := range all {
+			k.unpack(d)
+			m[d.name] = pkgVersion(b.Line(), d.name)
+		}
+	}
+	if b.Line().AtLeast(router.Line2512) {
+		put("/lib/apk/db/installed", pkgText(b.Line(), m, nil))
+		put("/rom/lib/apk/db/installed", pkgText(b.Line(), m, nil))
 		var names []string
 		for n := range m {
 			names = append(names, n)
 		}
 		sort.Strings(names)
 		put("/etc/apk/world", strings.Join(names, "\n")+"\n")
-		put("/etc/apk/repositories.d/distfeeds.list", "https://downloads.openwrt.org/releases/"+b.opt.Version+"/packages/arm_cortex-a7_neon-vfpv4/base/packages.adb\n")
+		put("/rom/etc/apk/world", strings.Join(names, "\n")+"\n")
+		put("/etc/apk/repositories.d/distfeeds.list", "https://downloads.openwrt.org/releases/"+b.Version()+"/packages/arm_cortex-a7_neon-vfpv4/base/packages.adb\n")
 		return
 	}
-	put("/usr/lib/opkg/status", pkgText(b.opt.Line, m))
+	put("/usr/lib/opkg/status", pkgText(b.Line(), m, nil))
+	put("/rom/usr/lib/opkg/status", pkgText(b.Line(), m, nil))
 	put("/etc/opkg.conf", "dest root /\ndest ram /tmp\nlists_dir ext /var/opkg-lists\noption overlay_root /overlay\noption check_signature\n")
-	put("/etc/opkg/distfeeds.conf", "src/gz openwrt_core https://downloads.openwrt.org/releases/"+b.opt.Version+"/targets/ipq40xx/generic/packages\nsrc/gz openwrt_base https://downloads.openwrt.org/releases/"+b.opt.Version+"/packages/arm_cortex-a7_neon-vfpv4/base\n")
+	put("/etc/opkg/distfeeds.conf", "src/gz openwrt_core https://downloads.openwrt.org/releases/"+b.Version()+"/targets/ipq40xx/generic/packages\nsrc/gz openwrt_base https://downloads.openwrt.org/releases/"+b.Version()+"/packages/arm_cortex-a7_neon-vfpv4/base\n")
 }
 
 // hasModule reports whether a kernel module is installed, and so loaded: opkg
@@ -297,11 +317,49 @@ func (k *packages) wipe(d pkgDef) {
 
 func (k *packages) record(have map[string]string) error {
 	tmp := k.file() + ".new"
-	if err := k.s.fs.WriteFile(tmp, []byte(pkgText(k.s.line, have)), 0o644); err != nil {
+	if err := k.s.fs.WriteFile(tmp, []byte(pkgText(k.s.line, have, k.along())), 0o644); err != nil {
 		k.s.fs.Remove(tmp)
 		return err
 	}
 	return k.s.fs.Rename(tmp, k.file())
+}
+
+// origins is installed_packages.txt: name, tab, rom or overlay.
+func (k *packages) origins() string {
+	inROM := map[string]bool{}
+	text, _ := k.s.fs.ReadFile("/rom" + k.file())
+	for _, l := range strings.Split(string(text), "\n") {
+		for _, mark := range []string{"Package: ", "P:"} {
+			if n, ok := strings.CutPrefix(l, mark); ok {
+				inROM[n] = true
+			}
+		}
+	}
+	var lines []string
+	for n := range k.installed() {
+		lines = append(lines, n+"\t"+map[bool]string{true: "rom", false: "overlay"}[inROM[n]])
+	}
+	sort.Strings(lines)
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// along are the packages that nobody asked for by name.
+func (k *packages) along() map[string]bool {
+	m := map[string]bool{}
+	data, _ := k.s.fs.ReadFile(k.file())
+	name := ""
+	for _, l := range strings.Split(string(data), "\n") {
+		if n, ok := strings.CutPrefix(l, "Package: "); ok {
+			name = n
+		}
+		if l == "Auto-Installed: yes" {
+			m[name] = true
+		}
+	}
+	for n, along := range k.came {
+		m[n] = along
+	}
+	return m
 }
 
 func (k *packages) broken(name string) bool {
@@ -385,7 +443,7 @@ func (s *system) opkgProgram(p *ash.Proc, args []string) int {
 // opkgUpdate: the exit code is the number of failed downloads; with no network
 // 3 was seen.
 func (k *packages) opkgUpdate(p *ash.Proc) int {
-	base := "https://downloads.openwrt.org/releases/" + k.s.b.opt.Version
+	base := "https://downloads.openwrt.org/releases/" + k.s.b.Version()
 	feeds := []string{base + "/targets/ipq40xx/generic/packages", base + "/packages/arm_cortex-a7_neon-vfpv4/base", base + "/packages/arm_cortex-a7_neon-vfpv4/packages"}
 	if !k.reach(p) {
 		for _, u := range feeds {
@@ -450,6 +508,7 @@ func (k *packages) opkgInstall(p *ash.Proc, names []string, again bool) int {
 		}
 		for i := len(all) - 1; i >= 0; i-- { // the wanted one is named first
 			d := all[len(all)-1-i]
+			k.came[d.name] = d.name != name && !slices.Contains(names, d.name)
 			if e := k.opkgOne(p, d, have); e != "" {
 				fail(strings.Split(e, "\n")...)
 				break
@@ -481,7 +540,7 @@ func (k *packages) opkgOne(p *ash.Proc, d pkgDef, have map[string]string) string
 	p.Check()
 	v := pkgVersion(k.s.line, d.name)
 	fmt.Fprintf(p.Stdout(), "Installing %s (%s) to root...\n", d.name, v)
-	url := fmt.Sprintf("https://downloads.openwrt.org/releases/%s/packages/%s_%s_arm_cortex-a7_neon-vfpv4.ipk", k.s.b.opt.Version, d.name, v)
+	url := fmt.Sprintf("https://downloads.openwrt.org/releases/%s/packages/%s_%s_arm_cortex-a7_neon-vfpv4.ipk", k.s.b.Version(), d.name, v)
 	fmt.Fprintf(p.Stdout(), "Downloading %s\n", url)
 	if k.broken(d.name) || !k.reach(p) {
 		return fmt.Sprintf("opkg_download: Failed to download %s, wget returned 4.\nopkg_download: Check your network settings and connectivity.\n\nopkg_install_pkg: Failed to download %s. Perhaps you need to run 'opkg update'?\nopkg_install_cmd: Cannot install package %s.", url, d.name, d.name)
@@ -614,7 +673,7 @@ func (s *system) apkProgram(p *ash.Proc, args []string) int {
 }
 
 func (k *packages) apkUpdate(p *ash.Proc) int {
-	url := "https://downloads.openwrt.org/releases/" + k.s.b.opt.Version + "/packages/arm_cortex-a7_neon-vfpv4/"
+	url := "https://downloads.openwrt.org/releases/" + k.s.b.Version() + "/packages/arm_cortex-a7_neon-vfpv4/"
 	feeds := []string{"base", "luci", "packages"}
 	ok := k.reach(p)
 	bad := 0

@@ -520,16 +520,6 @@ func (s *system) fetchProgram(p *ash.Proc, args []string) int {
 	return 4
 }
 
-// sysupgradeProgram makes backups (-b), lists (-l); flashing comes later.
-func (s *system) sysupgradeProgram(p *ash.Proc, args []string) int {
-	if len(args) > 2 && args[1] == "-b" {
-		list := []string{"etc/config", "etc/dropbear", "etc/passwd", "etc/shadow", "etc/sysupgrade.conf", "etc/rc.local"}
-		return p.Run(ash.Spawn{Args: append([]string{"tar", "-czf", args[2], "-C", "/"}, list...)})
-	}
-	s.b.noteUnknown(strings.Join(args, " "))
-	return 1
-}
-
 func (s *system) crontabProgram(p *ash.Proc, args []string) int {
 	if len(args) > 1 && args[1] == "-l" {
 		data, _ := s.fs.ReadFile("/etc/crontabs/root")

@@ -37,7 +37,7 @@ type system struct {
 }
 
 func newSystem(b *Box, f *boxfs.FS, k *ash.Kernel) *system {
-	s := &system{b: b, fs: f, k: k, line: b.opt.Line, running: map[string][]*ash.Proc{}, started: map[string]bool{}}
+	s := &system{b: b, fs: f, k: k, line: b.Line(), running: map[string][]*ash.Proc{}, started: map[string]bool{}}
 	s.sshd = &sshd{s: s}
 	s.net = newNetifd(s)
 	s.fw = newFirewall(s)
@@ -90,6 +90,7 @@ func (s *system) boot() {
 		}
 	}()
 	s.mounts()
+	s.restoreSettings()
 	if b.stack != nil {
 		b.stack.PowerOn()
 		b.stack.Configure(nil, nil)
@@ -107,7 +108,7 @@ func (s *system) boot() {
 			s.fs.SetVolatile(false)
 		})
 	}
-	if b.opt.Line.AtLeast(router.Line2512) {
+	if b.Line().AtLeast(router.Line2512) {
 		s.configGenerate() // in preinit; before, in the boot script (observed 7)
 	}
 	list, _ := s.fs.ReadDir("/etc/rc.d")
@@ -135,7 +136,8 @@ func (s *system) mounts() {
 		f.MountRAM(d)
 	}
 	f.Chmod("/tmp", fs.ModeSticky|0o777)
-	for _, d := range []string{"/tmp/run", "/tmp/lock", "/tmp/log", "/tmp/lib", "/tmp/state", "/tmp/etc", "/tmp/hosts", "/tmp/resolv.conf.d", "/proc/sys/kernel", "/proc/sys/net/ipv4", "/proc/net", "/sys/class/net", "/dev/shm"} {
+	f.LimitRAM(s.b.opt.Memory)
+	for _, d := range []string{"/tmp/run", "/tmp/lock", "/tmp/log", "/tmp/lib", "/tmp/state", "/tmp/etc", "/tmp/hosts", "/tmp/resolv.conf.d", "/tmp/sysinfo", "/proc/sys/kernel", "/proc/sys/net/ipv4", "/proc/net", "/sys/class/net", "/dev/shm"} {
 		f.MkdirAll(d, 0o755)
 	}
 	for _, d := range []string{"null", "zero", "urandom", "random", "full", "console", "tty", "kmsg"} {
@@ -152,6 +154,8 @@ func (s *system) mounts() {
 		}
 		return "/dev/root /rom squashfs ro,relatime 0 0\nproc /proc proc rw,nosuid,nodev,noexec,noatime 0 0\nsysfs /sys sysfs rw,nosuid,nodev,noexec,noatime 0 0\ntmpfs /tmp tmpfs rw,nosuid,nodev,noatime 0 0\n/dev/mtdblock9 /overlay jffs2 rw,noatime 0 0\noverlayfs:/overlay / overlay rw,noatime,lowerdir=/,upperdir=/overlay/upper,workdir=/overlay/work 0 0\ntmpfs /dev tmpfs rw,nosuid,noexec,noatime,size=512k,mode=755 0 0\n"
 	})
+	gen("/tmp/sysinfo/board_name", func() string { return s.b.opt.Board + "\n" })
+	gen("/tmp/sysinfo/model", func() string { return s.b.opt.Model + "\n" })
 	gen("/proc/uptime", func() string {
 		up := time.Since(s.b.since).Seconds()
 		return fmt.Sprintf("%.2f %.2f\n", up, up)
@@ -348,6 +352,10 @@ func (s *system) serviceDo(p *ash.Proc, name, action string) int {
 		if start {
 			if _, err := s.fs.Stat("/etc/rc.local"); err == nil {
 				p.Run(ash.Spawn{Args: []string{"/bin/sh", "/etc/rc.local"}})
+			}
+			// init.d/done: what came over the upgrade is settled now.
+			if s.fs.Remove("/sysupgrade.tgz") == nil {
+				s.fs.Sync()
 			}
 		}
 	}

@@ -254,7 +254,7 @@ func (s *system) ubusSystem(method string) (any, int) {
 	r := releases[s.line]
 	switch method {
 	case "board":
-		rel := obj{{"distribution", "OpenWrt"}, {"version", s.b.opt.Version}, {"revision", r.revision}, {"target", s.b.target()}, {"description", "OpenWrt " + s.b.opt.Version + " " + r.revision}}
+		rel := obj{{"distribution", "OpenWrt"}, {"version", s.b.Version()}, {"revision", r.revision}, {"target", s.b.target()}, {"description", "OpenWrt " + s.b.Version() + " " + r.revision}}
 		if s.line.AtLeast(router.Line2410) {
 			rel = append(rel, kv{"builddate", "1780000000"})
 		}

@@ -76,6 +76,7 @@ type FS struct {
 	dirty    map[*node]bool
 	capacity int64
 	reserved int64 // taken by a fault, for a full flash
+	memory   int64 // room for files in RAM; 0: as much as there is
 	dead     bool
 	volatile bool // the overlay is still in RAM (first boot)
 	nextIno  int
@@ -265,6 +266,31 @@ func (f *FS) Fill(spare int64) {
 			f.reserved = free
 		}
 	}
+}
+
+// LimitRAM gives files in RAM only that many bytes of room.
+func (f *FS) LimitRAM(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.memory = n
+}
+
+// Memory is the room for files in RAM and how much of it is in use.
+func (f *FS) Memory() (room, used int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.memory, ramUsed(f.root)
+}
+
+func ramUsed(n *node) int64 {
+	var s int64
+	if n.ram {
+		s = int64(len(n.data))
+	}
+	for _, c := range n.ents {
+		s += ramUsed(c)
+	}
+	return s
 }
 
 // Reserve takes n bytes of flash for something that is not a file, such as an

@@ -137,19 +137,14 @@ func (h *File) Write(p []byte) (int, error) {
 		h.off = len(h.n.data)
 	}
 	var short error
-	if !h.n.ram {
-		grow := int64(h.off + len(p) - len(h.n.data))
-		if h.n.rom {
-			grow = int64(h.off + len(p))
-		}
-		if free := f.capacity - f.used(); grow > free {
-			// jffs2 writes what fits, then says ENOSPC.
-			fit := len(p) - int(grow-free)
-			if fit < 0 {
-				fit = 0
-			}
-			p, short = p[:fit], pathErr("write", h.name, syscall.ENOSPC)
-		}
+	grow := int64(h.off + len(p) - len(h.n.data))
+	if h.n.rom && !h.n.ram {
+		grow = int64(h.off + len(p))
+	}
+	if free, limited := f.free(h.n); limited && grow > free {
+		// jffs2 and tmpfs write what fits, then say ENOSPC.
+		fit := max(len(p)-int(grow-free), 0)
+		p, short = p[:fit], pathErr("write", h.name, syscall.ENOSPC)
 	}
 	if len(p) > 0 {
 		data := slices.Clone(h.n.data)
@@ -162,6 +157,17 @@ func (h *File) Write(p []byte) (int, error) {
 		f.touchDirty(h.n)
 	}
 	return len(p), short
+}
+
+// free is the room where a node lies; there may be no limit.
+func (f *FS) free(n *node) (free int64, limited bool) {
+	if !n.ram {
+		return f.capacity - f.used(), true
+	}
+	if f.memory == 0 || n.dev != "" || n.gen != nil {
+		return 0, false
+	}
+	return f.memory - ramUsed(f.root), true
 }
 
 func tail(b []byte, from int) []byte {
