@@ -40,6 +40,13 @@ func Table() []Need {
 		{"openssl", "openssl", "internal/shadow: a second implementation of the password hashes"},
 		{"cksum", "coreutils", "internal/image/imagetest: the checksum of AVM's images"},
 		{"xz", "xz-utils", "internal/image/imagetest: what we pack is unpacked"},
+		{"tnftp", "tnftp", "internal/lab/evabox: judges the emulated bootloader"},
+		{"inetutils-ftp", "inetutils-ftp", "internal/lab/evabox: judges it, too"},
+		{"ftp-ssl", "ftp-ssl", "internal/lab/evabox: and the third with the seeds' own lines"},
+		{"ncftpput", "ncftp", "internal/lab/evabox: as Freetz' flasher calls it"},
+		{"lftp", "lftp", "internal/lab/evabox: judges the emulated bootloader"},
+		{"curl", "curl", "internal/lab/evabox: judges the emulated bootloader"},
+		{"python3", "python3", "internal/lab/evabox: ftplib, on which other flashers are built"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }

@@ -544,12 +544,13 @@ func (b *Box) Stores() []string {
 	return slices.Clone(b.stores)
 }
 
-// Flash is what was programmed into a partition; nil while it is the maker's.
+// Flash is what was programmed into a partition: nil while it is the maker's, empty
+// once it was erased.
 func (b *Box) Flash(part string) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if p := b.parts[part]; p != nil && !p.stock {
-		return slices.Clone(p.data)
+		return append([]byte{}, p.data...)
 	}
 	return nil
 }
@@ -602,3 +603,30 @@ func (b *Box) Mend() {
 	defer b.mu.Unlock()
 	b.opt.Faults = Faults{}
 }
+
+// Boots says what the bootloader would start from mtd1 alone as it is now.
+func (b *Box) Boots() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return boots(b.get("HWRevision"), b.parts["mtd1"])
+}
+
+// Changed waits until done says so; it is asked again at every change of the box.
+func (b *Box) Changed(ctx context.Context, done func() bool) error {
+	for {
+		b.mu.Lock()
+		changed := b.changed
+		b.mu.Unlock()
+		if done() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Pause waits for half of the time that a boot takes.
+func (b *Box) Pause(ctx context.Context) { _ = waitFor(ctx, nil, b.opt.Times.Boot/2) }
