@@ -50,6 +50,7 @@ type row struct {
 // table is every package of the program by directory. A new package gets its row
 // in the commit that makes it.
 var table = map[string]row{
+	"internal/backup":    {core, nil},
 	"internal/blueprint": {core, nil},
 	"internal/cryptokey": {core, nil},
 	"internal/doctor":    {core, nil},
@@ -74,19 +75,23 @@ var table = map[string]row{
 	"internal/hostnet":  {edge, nil},
 	// Everything that openwrt knows about a router comes out of a shell.
 	"internal/openwrt": {edge, []string{"internal/shell"}},
-	"internal/shell":   {edge, nil},
-	"internal/store":   {edge, nil},
-	"internal/tunnel":  {edge, []string{"internal/tunnel/ipstack"}},
+	// age takes its randomness from the computer, so sealing is no part of the core.
+	"internal/seal":   {edge, nil},
+	"internal/shell":  {edge, nil},
+	"internal/store":  {edge, nil},
+	"internal/tunnel": {edge, []string{"internal/tunnel/ipstack"}},
 	// The TCP/IP stack behind the tunnel, a package of its own because gVisor is large.
 	"internal/tunnel/ipstack": {edge, nil},
 	"internal/uplink":         {edge, nil},
 
 	"internal/apply": {flow, []string{"internal/event"}},
 	// What flows tell while they work; it stamps how long a stage took.
-	"internal/event":  {flow, nil},
-	"internal/flash":  {flow, []string{"internal/event"}},
-	"internal/probe":  {flow, []string{"internal/event"}},
-	"internal/verify": {flow, []string{"internal/event"}},
+	"internal/event": {flow, nil},
+	"internal/flash": {flow, []string{"internal/event"}},
+	"internal/probe": {flow, []string{"internal/event"}},
+	// An upgrade ends as every change does: guarded, by apply.
+	"internal/upgrade": {flow, []string{"internal/apply", "internal/event"}},
+	"internal/verify":  {flow, []string{"internal/event"}},
 
 	"internal/view": {surface, nil},
 	// The only places that wire edges, flows and, for `heimweg lab`, the lab.
@@ -95,6 +100,7 @@ var table = map[string]row{
 	"cmd/heimweg":  {surface, []string{"internal/cli"}},
 
 	"internal/lab":              {lab, nil},
+	"internal/lab/device":       {lab, nil},
 	"internal/lab/evabox":       {lab, nil},
 	"internal/lab/ispbox":       {lab, nil},
 	"internal/lab/kernel":       {lab, nil},

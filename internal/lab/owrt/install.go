@@ -23,3 +23,8 @@ func (b *Box) Install(r Release) {
 	b.opt.Line, b.opt.Version = r.Line, r.Version
 	b.Reflash()
 }
+
+// Case sets Options.Flashed and Options.Restart of a box that is off.
+func (b *Box) Case(flashed func(image []byte) error, restart func()) {
+	b.opt.Flashed, b.opt.Restart = flashed, restart
+}

@@ -18,8 +18,12 @@ import (
 const bootWait = time.Minute
 
 // New builds a world round an emulated OpenWrt box and waits until the box has
-// booted and the laptop has an address.
+// booted and the laptop has an address. With FromStock it waits for nothing: the
+// box is off.
 func New(ctx context.Context, opt Options) (*World, error) {
+	if opt.FromStock {
+		return newFromStock(opt)
+	}
 	w, err := assemble(opt, func(w *World) (*lab.Stack, error) { return plugOpenWrt(ctx, w) })
 	if err != nil {
 		return nil, err
@@ -80,22 +84,7 @@ func (w *World) unready(ctx context.Context) error {
 // person must have set before heimweg can do anything: a box that is one-armed,
 // or has a second LAN, did not come so out of the factory.
 func plugOpenWrt(ctx context.Context, w *World) (*lab.Stack, error) {
-	o := w.Options.Router
-	o.Line, o.Name, o.Real = w.Options.Line, RouterName, w.Options.Real
-	if o.Seed == 0 {
-		o.Seed = w.Options.Seed
-	}
-	o.Cables = map[string]*lab.Link{"lan1": w.Home}
-	switch w.Options.Uplink {
-	case home.Behind:
-		o.Cables["wan"] = w.Uplink
-	case home.Direct:
-		o.Cables["wan"] = w.ISPLine
-	}
-	if w.Second != nil {
-		o.Cables["lan4"] = w.Second
-	}
-	w.Router = owrt.New(w.World, o)
+	w.Router = owrt.New(w.World, boxOptions(w))
 	w.closers = append(w.closers, w.Router.Close)
 	w.Router.PowerOn()
 	ctx, cancel := context.WithTimeout(ctx, bootWait)
@@ -113,6 +102,26 @@ func plugOpenWrt(ctx context.Context, w *World) (*lab.Stack, error) {
 		}
 	}
 	return w.Router.Stack(), nil
+}
+
+// boxOptions are the home router's: who it is and where its cables go.
+func boxOptions(w *World) owrt.Options {
+	o := w.Options.Router
+	o.Line, o.Name, o.Real = w.Options.Line, RouterName, w.Options.Real
+	if o.Seed == 0 {
+		o.Seed = w.Options.Seed
+	}
+	o.Cables = map[string]*lab.Link{"lan1": w.Home}
+	switch w.Options.Uplink {
+	case home.Behind:
+		o.Cables["wan"] = w.Uplink
+	case home.Direct:
+		o.Cables["wan"] = w.ISPLine
+	}
+	if w.Second != nil {
+		o.Cables["lan4"] = w.Second
+	}
+	return o
 }
 
 // byHand is what the household typed before it heard of heimweg.

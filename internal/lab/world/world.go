@@ -29,6 +29,7 @@ import (
 
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/lab"
+	"github.com/heimweg/heimweg/internal/lab/device"
 	"github.com/heimweg/heimweg/internal/lab/ispbox"
 	"github.com/heimweg/heimweg/internal/lab/nas"
 	"github.com/heimweg/heimweg/internal/lab/owrt"
@@ -78,6 +79,13 @@ type Options struct {
 	// Name, Cables and Real are set from the rest.
 	Router owrt.Options
 
+	// FromStock puts a boxed AVM device in the home router's place, switched off,
+	// with the maker's firmware on it: see World.Device. Device is a template for
+	// it; its link and cables, and Router above, are set from the rest. The home
+	// router's line is that of the image that somebody flashes.
+	FromStock bool
+	Device    device.Options
+
 	NASWithoutGateway bool // the NAS answers its own network only
 	NoCarrierNAT      bool // the phone has a public address
 	Hairpin           bool // the ISP router can hairpin
@@ -90,7 +98,10 @@ type World struct {
 
 	Home, Second, Uplink, ISPLine, Mobile, Hotel *lab.Link // Second and Uplink may be nil
 
+	// Router is the OpenWrt box. With FromStock it is there from the start, but has
+	// neither power nor addresses before somebody has flashed the device.
 	Router    *owrt.Box
+	Device    *device.Box // nil without FromStock
 	Internet  *lab.Stack
 	ISP       *ispbox.Box // nil with Direct
 	Carrier   *ispbox.Box // nil with NoCarrierNAT
