@@ -26,7 +26,10 @@ import (
 
 	"github.com/heimweg/heimweg/internal/apply"
 	"github.com/heimweg/heimweg/internal/fault"
+	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/shell"
+	"github.com/heimweg/heimweg/internal/trace"
 	"github.com/heimweg/heimweg/internal/view"
 )
 
@@ -46,6 +49,8 @@ type Env struct {
 	Rand     io.Reader        // nil: crypto/rand
 	Config   string           // heimweg's own folder on this computer; "": the user's
 	Now      func() time.Time
+	// Upstream tells what the ISP router says of itself; nil: nobody asks it.
+	Upstream func(context.Context, home.Home, *router.Snapshot) trace.Upstream
 }
 
 // Lookup finds the addresses of a host name.
@@ -167,7 +172,7 @@ func (a *app) root() *cobra.Command {
 	f.StringSliceVar(&a.risks, "accept-risk", nil, "accept a loss by its name, such as drops-connection")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
 	root.AddCommand(a.initCommand(), a.planCommand(), a.applyCommand(), a.peerCommand(), a.statusCommand(),
-		a.verifyCommand(), a.upCommand(), a.trustCommand(), a.labCommand(), a.versionCommand())
+		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.labCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}
