@@ -72,7 +72,10 @@ var table = map[string]row{
 
 	"internal/eva":      {edge, nil},
 	"internal/firmware": {edge, nil},
-	"internal/hostnet":  {edge, nil},
+	// What is borrowed on this computer is remembered in a file, locked and whole.
+	"internal/hostnet": {edge, []string{"internal/hostnet/ether", "internal/store"}},
+	// A host on an Ethernet cable has the same TCP/IP as one in a tunnel.
+	"internal/hostnet/ether": {edge, []string{"internal/tunnel/ipstack"}},
 	// Everything that openwrt knows about a router comes out of a shell.
 	"internal/openwrt": {edge, []string{"internal/shell"}},
 	// age takes its randomness from the computer, so sealing is no part of the core.
