@@ -16,7 +16,7 @@ package ipstack
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -54,7 +54,7 @@ type Stack struct {
 	once   sync.Once
 
 	mu    sync.Mutex
-	open  map[net.Conn]struct{} // handed out and not closed yet
+	open  map[io.Closer]struct{} // handed out and not closed yet
 	ended bool
 }
 
@@ -65,7 +65,7 @@ var _ tun.Device = (*Stack)(nil)
 func New(addresses []netip.Addr, mtu int) (*Stack, error) {
 	s := &Stack{
 		mtu: mtu, ep: channel.New(queueSize, uint32(mtu), ""), events: make(chan tun.Event, 1),
-		open: map[net.Conn]struct{}{},
+		open: map[io.Closer]struct{}{},
 		stack: stack.New(stack.Options{
 			NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol},
 			TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
@@ -81,10 +81,9 @@ func New(addresses []netip.Addr, mtu int) (*Stack, error) {
 	}
 	for _, a := range addresses {
 		a = a.Unmap()
-		p := tcpip.ProtocolAddress{Protocol: protocol(a), AddressWithPrefix: tcpip.AddrFromSlice(a.AsSlice()).WithPrefix()}
-		if err := s.stack.AddProtocolAddress(nicID, p, stack.AddressProperties{}); err != nil {
+		if err := s.Add(a); err != nil {
 			s.Close()
-			return nil, fmt.Errorf("address %s: %s", a, err)
+			return nil, err
 		}
 		to := header.IPv4EmptySubnet
 		if a.Is6() {
@@ -131,7 +130,7 @@ func (s *Stack) Dial(ctx context.Context, network string, to netip.AddrPort) (ne
 		if s.ctx.Err() != nil {
 			err = net.ErrClosed
 		}
-		return nil, err
+		return nil, standard(err)
 	}
 	return s.keep(c)
 }
@@ -163,22 +162,42 @@ type kept struct {
 }
 
 func (s *Stack) keep(c net.Conn) (net.Conn, error) {
-	k := &kept{c, s}
+	if err := s.remember(c); err != nil {
+		return nil, err
+	}
+	return &kept{c, s}, nil
+}
+
+func (s *Stack) remember(c io.Closer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
 		c.Close()
-		return nil, net.ErrClosed
+		return net.ErrClosed
 	}
-	s.open[k] = struct{}{}
-	return k, nil
+	s.open[c] = struct{}{}
+	return nil
+}
+
+func (s *Stack) forget(c io.Closer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
 }
 
 func (k *kept) Close() error {
-	k.s.mu.Lock()
-	delete(k.s.open, k)
-	k.s.mu.Unlock()
+	k.s.forget(k.Conn)
 	return k.Conn.Close()
+}
+
+func (k *kept) Read(b []byte) (int, error) {
+	n, err := k.Conn.Read(b)
+	return n, standard(err)
+}
+
+func (k *kept) Write(b []byte) (int, error) {
+	n, err := k.Conn.Write(b)
+	return n, standard(err)
 }
 
 // CloseWrite ends our half of a TCP connection.
@@ -231,10 +250,10 @@ func (s *Stack) Close() error {
 		s.mu.Lock()
 		s.ended = true
 		open := s.open
-		s.open = map[net.Conn]struct{}{}
+		s.open = map[io.Closer]struct{}{}
 		s.mu.Unlock()
 		for c := range open {
-			c.(*kept).Conn.Close()
+			c.Close()
 		}
 		s.cancel()
 		s.stack.Close()

@@ -1,0 +1,94 @@
+package ipstack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
+)
+
+// What a host at the end of a cable needs beyond one in a tunnel.
+
+// Add gives the host a further address. Whom it calls learns the address that
+// has the most leading bits in common with theirs.
+func (s *Stack) Add(a netip.Addr) error {
+	p := tcpip.ProtocolAddress{Protocol: protocol(a), AddressWithPrefix: tcpip.AddrFromSlice(a.AsSlice()).WithPrefix()}
+	if err := s.stack.AddProtocolAddress(nicID, p, stack.AddressProperties{}); err != nil {
+		return fmt.Errorf("address %s: %s", a, err)
+	}
+	return nil
+}
+
+// Remove takes an address away. Connections from it hear nothing any more.
+func (s *Stack) Remove(a netip.Addr) error {
+	if err := s.stack.RemoveAddress(nicID, tcpip.AddrFromSlice(a.AsSlice())); err != nil {
+		return fmt.Errorf("address %s: %s", a, err)
+	}
+	return nil
+}
+
+// Insist sets how a connection repeats what is not acknowledged: after longest
+// at the latest, until tries went unanswered. A cable that comes back after
+// seconds shall not be waited for as long again.
+func (s *Stack) Insist(longest time.Duration, tries int) error {
+	rto, n := tcpip.TCPMaxRTOOption(longest), tcpip.TCPMaxRetriesOption(tries)
+	for _, o := range []tcpip.SettableTransportProtocolOption{&rto, &n} {
+		if err := s.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return errors.New(err.String())
+		}
+	}
+	return nil
+}
+
+// ListenEveryone opens a UDP port on all addresses of both families, which can
+// also send to 255.255.255.255 and to multicast addresses. Port 0 is any.
+func (s *Stack) ListenEveryone(port uint16) (net.PacketConn, error) {
+	var q waiter.Queue
+	ep, err := s.stack.NewEndpoint(udp.ProtocolNumber, ipv6.ProtocolNumber, &q)
+	if err != nil {
+		return nil, errors.New(err.String())
+	}
+	ep.SocketOptions().SetBroadcast(true)
+	if err := ep.Bind(tcpip.FullAddress{NIC: nicID, Port: port}); err != nil {
+		ep.Close()
+		return nil, fmt.Errorf("UDP port %d: %s", port, err)
+	}
+	c := gonet.NewUDPConn(&q, ep)
+	if err := s.remember(c); err != nil {
+		return nil, err
+	}
+	return &everyone{c, s}, nil
+}
+
+// everyone is a UDP port of both families.
+type everyone struct {
+	*gonet.UDPConn
+	s *Stack
+}
+
+func (e *everyone) WriteTo(b []byte, to net.Addr) (int, error) {
+	u, ok := to.(*net.UDPAddr)
+	if !ok {
+		return 0, &net.AddrError{Err: "not a UDP address", Addr: to.String()}
+	}
+	return e.UDPConn.WriteTo(b, &net.UDPAddr{IP: u.IP.To16(), Port: u.Port})
+}
+
+func (e *everyone) ReadFrom(b []byte) (int, net.Addr, error) {
+	n, from, err := e.UDPConn.ReadFrom(b)
+	return n, from, standard(err)
+}
+
+func (e *everyone) Close() error {
+	e.s.forget(e.UDPConn)
+	return e.UDPConn.Close()
+}
