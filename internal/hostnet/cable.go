@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
+
+	"github.com/heimweg/heimweg/internal/hostnet/ether"
 )
 
 // A Way is how we reach what is at the other end of a cable.
@@ -25,6 +28,11 @@ type Cable struct {
 	card Card
 	how  Way
 	way  way
+	port *ether.Port // of Own
+	loan *loan
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	end  func() error
 }
 
 // A way carries packets over the cable.
@@ -32,7 +40,7 @@ type way interface {
 	DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 	ListenUDP(ctx context.Context, port uint16) (net.PacketConn, error)
 	Use(addrs []netip.Prefix) error
-	Close() error
+	Addresses() []netip.Prefix
 }
 
 // Options are what Open needs to know.
@@ -40,23 +48,41 @@ type Options struct {
 	// At are the addresses at which the bootloader may be, the likeliest first.
 	At []netip.Addr
 	// Record is the file that remembers what is borrowed, so that GiveBack can
-	// undo it after a crash. Empty: nothing is borrowed that a crash would leave.
+	// undo it after a crash. Empty: nothing is remembered.
 	Record string
 	// Only allows one way; zero: the best that is possible.
 	Only Way
 }
 
 // Open opens the way over a card: our own TCP/IP where the system lets us, else
-// its own with a borrowed address. It works before a cable is plugged in.
-// Errors: *NotAllowedError, *LentError.
+// its own with a borrowed address. It works before a cable is plugged in, and
+// gives back first what a killed run left in the same record. Errors:
+// *NotAllowedError, *LentError, *LeftError, *RecordError.
 func Open(ctx context.Context, c Card, o Options) (*Cable, error) {
-	return nil, &NotPossibleError{What: "a cable", Way: o.Only}
-}
-
-// GiveBack undoes what a killed run left behind, by its record. No record:
-// nothing to do. Error: *LentError while that run is still alive.
-func GiveBack(ctx context.Context, record string) error {
-	return nil
+	l, err := newLoan(ctx, thisSystem, c, o.Record)
+	if err != nil {
+		return nil, err
+	}
+	k := &Cable{card: c, loan: l, stop: func() {}}
+	k.end = sync.OnceValue(k.close)
+	if !c.On {
+		if err := l.borrow(ctx, change{What: switchOn}); err != nil {
+			k.Close()
+			return nil, &NotAllowedError{Card: c, What: "switching the card on", Cause: err}
+		}
+	}
+	if o.Only != Lent {
+		err := k.openOwn(ctx, o)
+		if err == nil {
+			return k, nil
+		}
+		if o.Only == Own {
+			k.Close()
+			return nil, err
+		}
+	}
+	k.how, k.way = Lent, &lent{loan: l, at: o.At}
+	return k, nil
 }
 
 // Name is the card's name.
@@ -94,23 +120,37 @@ func (c *Cable) Dial(ctx context.Context, network, addr string) (net.Conn, error
 // what everyone at the cable says, and reports where something lives, until ctx
 // ends. *NotPossibleError where the way has no ARP of its own.
 func (c *Cable) Look(ctx context.Context, seen func(netip.Addr)) error {
-	return &NotPossibleError{What: "ARP", Way: c.how}
+	if c.port == nil {
+		return &NotPossibleError{What: "ARP", Way: c.how}
+	}
+	return c.port.Look(ctx, seen)
 }
 
 // WaitLink returns when the cable is up, or down. There need not be any cable
-// yet. *NotPossibleError when the system does not tell.
-func (c *Cable) WaitLink(ctx context.Context, up bool) error {
-	return &NotPossibleError{What: "the state of the cable", Way: c.how}
-}
+// yet. *NotPossibleError when the system does not tell, *NoCardError when the
+// card is gone.
+func (c *Cable) WaitLink(ctx context.Context, up bool) error { return waitLink(ctx, c.card, up) }
 
 // Use makes these our addresses on the cable, and no others. Our own TCP/IP takes
 // the next free host number of the same network where this computer has the
-// address itself: both would answer. It needs no addresses to look for a box; it
-// then takes one in the network of whatever it asks. Error: *NeedsAddressError.
+// address itself: both would answer. It needs no addresses to look for a box: for
+// whatever it asks it has one in the same network. Error: *NeedsAddressError.
 func (c *Cable) Use(addrs ...netip.Prefix) error { return c.way.Use(addrs) }
 
 // Addresses are ours at the moment.
-func (c *Cable) Addresses() []netip.Prefix { return nil }
+func (c *Cable) Addresses() []netip.Prefix { return c.way.Addresses() }
 
-// Close ends all connections and gives back all that was borrowed.
-func (c *Cable) Close() error { return c.way.Close() }
+// Close ends all connections and gives back all that was borrowed. Error:
+// *LeftError.
+func (c *Cable) Close() error { return c.end() }
+
+func (c *Cable) close() error {
+	c.stop()
+	if c.port != nil {
+		c.port.Close()
+	}
+	c.wg.Wait()
+	ctx, stop := context.WithTimeout(context.Background(), giveBackIn)
+	defer stop()
+	return c.loan.end(ctx)
+}

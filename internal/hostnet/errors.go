@@ -3,6 +3,7 @@ package hostnet
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -74,7 +75,40 @@ type LeftError struct {
 }
 
 func (e *LeftError) Error() string {
-	return fmt.Sprintf("%s could not be given back on %s: %v", e.What, e.Card, e.Cause)
+	return fmt.Sprintf("%s could not be given back on %s: %v", strings.Join(e.What, ", "), e.Card, e.Cause)
 }
 
 func (e *LeftError) Unwrap() error { return e.Cause }
+
+// A RecordError says that the record of what was borrowed cannot be understood.
+type RecordError struct {
+	Path  string
+	Cause error
+}
+
+func (e *RecordError) Error() string {
+	return fmt.Sprintf("%s does not say what was borrowed: %v", e.Path, e.Cause)
+}
+
+func (e *RecordError) Unwrap() error { return e.Cause }
+
+// A CommandError says that a program of this system failed.
+type CommandError struct {
+	Command string
+	Output  string // its first line
+	Cause   error
+}
+
+func (e *CommandError) Error() string {
+	if e.Output != "" {
+		return fmt.Sprintf("%s said %q", e.Command, e.Output)
+	}
+	return fmt.Sprintf("%s: %v", e.Command, e.Cause)
+}
+
+func (e *CommandError) Unwrap() error { return e.Cause }
+
+func firstLine(b []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
+	return strings.TrimSpace(line)
+}

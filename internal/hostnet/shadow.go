@@ -1,8 +1,10 @@
 package hostnet
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // BoxNetworks are the networks in which a box may be at some moment between its
@@ -32,10 +34,32 @@ type Route struct {
 }
 
 // Shadows lists what on other cards covers the networks of a box. A default
-// route does not count, unless it goes into a VPN: it then takes everything.
+// route counts only into a VPN: it then takes everything.
 func Shadows(cable Card, all []Card, routes []Route) []Shadow {
-	return nil
+	var out []Shadow
+	for _, c := range all {
+		if c.Name == cable.Name {
+			continue
+		}
+		var nets []netip.Prefix
+		for _, p := range c.Addrs {
+			nets = append(nets, p.Masked())
+		}
+		for _, r := range routes {
+			if r.Card == c.Name && (r.Net.Bits() > 0 || c.Kind == VPN) {
+				nets = append(nets, r.Net)
+			}
+		}
+		for _, box := range BoxNetworks {
+			i := slices.IndexFunc(nets, box.Overlaps)
+			if i >= 0 {
+				out = append(out, Shadow{Card: c, Net: nets[i], Box: box})
+			}
+		}
+	}
+	return out
 }
 
-// Routes lists this computer's routes, as far as the system tells.
-func Routes() ([]Route, error) { return nil, nil }
+// Routes lists this computer's IPv4 routes. *NotPossibleError where the system
+// does not tell us; its cards' networks then have to do.
+func Routes(ctx context.Context) ([]Route, error) { return routes(ctx) }
