@@ -128,6 +128,8 @@ func TestGet(t *testing.T) {
 	}
 }
 
+func asErrInto[T error](err error, into *T) bool { return errors.As(err, into) }
+
 func asErr[T error](err error) bool {
 	var e T
 	return errors.As(err, &e)
