@@ -47,6 +47,7 @@ func Table() []Need {
 		{"lftp", "lftp", "internal/lab/evabox: judges the emulated bootloader"},
 		{"curl", "curl", "internal/lab/evabox: judges the emulated bootloader"},
 		{"python3", "python3", "internal/lab/evabox: ftplib, on which other flashers are built"},
+		{"nft", "nftables", "internal/lab/kernel: the firewall model against a kernel"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }
