@@ -120,7 +120,7 @@ func (f *ftp) send(name string, data []byte, done string) {
 		f.p.t.Fatal(err)
 	}
 	f.say("STOR "+name, "150")
-	if _, err := c.Write(data); err != nil {
+	if _, err := c.Write(data); err != nil && done != "" {
 		f.p.t.Fatal(err)
 	}
 	c.Close()
@@ -156,6 +156,10 @@ func (p *bench) start(image []byte, env ...string) {
 // sh runs a script on what runs at 192.168.1.1, over the network.
 func (p *bench) sh(script string, input []byte) (string, error) {
 	c, err := p.pc.Dial(p.t.Context(), "tcp", "192.168.1.1:22")
+	for n := 0; err != nil && n < 20; n++ { // the firewall settles a moment after the boot
+		<-time.After(500 * time.Millisecond)
+		c, err = p.pc.Dial(p.t.Context(), "tcp", "192.168.1.1:22")
+	}
 	if err != nil {
 		return "", err
 	}

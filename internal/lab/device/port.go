@@ -70,6 +70,9 @@ func (p *port) Link(up bool) {
 	p.d.setCarrier(up)
 }
 
+// Cut drops the carrier at once.
+func (p *port) Cut() { p.d.setCarrier(false) }
+
 // Listen opens a TCP port.
 func (p *port) Listen(n uint16) (net.Listener, error) {
 	l, err := p.stack.ListenTCP(n)

@@ -195,6 +195,10 @@ func (d *Box) onFlash() program {
 	case what != OpenWrt:
 		return program{what: what}
 	case d.kind.chain == behind:
+		load, inside, ok := record(mtd1)
+		if u := d.uboot(inside); !ok || load != ubootLoad || u.file != "" && u.file != "FRITZ4040.bin" {
+			return nothing // another box's U-Boot finds no memory here
+		}
 		p := d.fromFIT(mtd1[0x80000:], d.ours())
 		if p.what == OpenWrt {
 			p.release = d.release(mtd1[0x80000:])

@@ -11,7 +11,8 @@ import (
 )
 
 // A Network is what the box's LAN port is plugged in: a *Node of a Wire, or
-// Loopback.
+// Loopback. One that has Cut is told of a power cut: from then on not a word goes
+// out, while Link(false) lets out what was said before.
 type Network interface {
 	Listen(port uint16) (net.Listener, error)
 	ListenUDP(ctx context.Context, port uint16) (net.PacketConn, error)
@@ -212,6 +213,9 @@ func (b *Box) Power(on bool) {
 	}
 	b.off = nil
 	b.mu.Unlock()
+	if n, ok := b.net.(interface{ Cut() }); ok {
+		n.Cut()
+	}
 	b.loseConns() // first, so that nobody says goodbye
 	off()
 	b.loseConns()
