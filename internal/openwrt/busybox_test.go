@@ -467,3 +467,13 @@ func TestBusyboxProbe(t *testing.T) {
 		t.Errorf("log %s", j.read("stub/log"))
 	}
 }
+
+// osMkdirAll makes folders of the jail.
+func osMkdirAll(j *jail, dirs ...string) error {
+	for _, d := range dirs {
+		if err := os.MkdirAll(filepath.Join(j.root, d), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1046,7 +1046,11 @@ func Df(p *Proc, args []string) int {
 		top = row{"overlayfs:/tmp/root", "/", 124288, 160}
 		overlay = row{"tmpfs", "/tmp/root", 124288, 160}
 	}
-	rows := []row{{"/dev/root", "/rom", 5120, 5120}, {"tmpfs", "/tmp", 124288, 160}, overlay, top, {"tmpfs", "/dev", 512, 0}}
+	ram := row{"tmpfs", "/tmp", 124288, 160}
+	if room, used := fsys.Memory(); room > 0 {
+		ram.size, ram.used = room/1024, (used+1023)/1024
+	}
+	rows := []row{{"/dev/root", "/rom", 5120, 5120}, ram, overlay, top, {"tmpfs", "/dev", 512, 0}}
 	if len(f.rest) > 0 {
 		var pick []row
 		for _, n := range f.rest {
