@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/fault"
@@ -31,6 +32,12 @@ var reloads = map[plan.How]openwrt.Reload{
 	plan.DropbearReload: openwrt.ReloadSSH,
 }
 
+// baseReloads make live what a request puts in beside the plan.
+var baseReloads = map[string][]openwrt.Reload{
+	"network": {openwrt.ReloadNetwork}, "firewall": {openwrt.ReloadFirewall}, "dhcp": {openwrt.ReloadDNS},
+	"dropbear": {openwrt.ReloadSSH}, "system": {openwrt.ReloadSystem},
+}
+
 // change computes the guarded change: files, reloads, live peers.
 func (s *Session) change(p *plan.Plan, r Request) (openwrt.Change, map[string]*uci.Document, error) {
 	docs, files, err := s.edit(p, r)
@@ -51,6 +58,19 @@ func (s *Session) change(p *plan.Plan, r Request) (openwrt.Change, map[string]*u
 			c.Guard = openwrt.GuardLong
 		}
 	}
+	for _, conf := range slices.Sorted(maps.Keys(r.Base)) {
+		for _, cmd := range baseReloads[conf] {
+			if !slices.Contains(c.Reloads, cmd) {
+				c.Reloads = append(c.Reloads, cmd)
+			}
+		}
+		if conf == "network" {
+			c.Guard = openwrt.GuardLong
+		}
+	}
+	if len(r.Base) > 0 {
+		slices.Sort(c.Reloads) // networks before the firewall, as they are numbered
+	}
 	_, c.Up = docs["network"].Section(p.Tunnel)
 	if len(p.Moves) > 0 {
 		c.Wait, c.Delay = 0, time.Second // the connection will not survive; do not wait on it
@@ -62,14 +82,17 @@ func (s *Session) change(p *plan.Plan, r Request) (openwrt.Change, map[string]*u
 // edit turns the router's files into those that the plan wants.
 func (s *Session) edit(p *plan.Plan, r Request) (map[string]*uci.Document, []openwrt.File, error) {
 	secrets := plan.Secrets{Preshared: r.Preshared}
-	if p.Needs().Private {
+	if p.Needs().Private && r.Private != nil {
+		secrets.Private = *r.Private
+	} else if p.Needs().Private {
 		k, err := key.NewPrivate(r.Rand)
 		if err != nil {
 			return nil, nil, err
 		}
 		secrets.Private = k
 	}
-	edited, err := p.Edit(s.snap.Configs, secrets)
+	before := s.based(r).Configs
+	edited, err := p.Edit(before, secrets)
 	var missing *plan.MissingSecretError
 	if errors.As(err, &missing) {
 		return nil, nil, lostSecret(missing)
@@ -77,10 +100,16 @@ func (s *Session) edit(p *plan.Plan, r Request) (map[string]*uci.Document, []ope
 	if err != nil {
 		return nil, nil, fmt.Errorf("computing the new settings: %w", err)
 	}
-	docs := maps.Clone(s.snap.Configs)
+	docs := maps.Clone(before)
 	maps.Copy(docs, edited)
 	var files []openwrt.File
-	for _, c := range p.Configs() {
+	write := p.Configs()
+	for _, c := range slices.Sorted(maps.Keys(r.Base)) {
+		if !slices.Contains(write, c) {
+			write = append(write, c)
+		}
+	}
+	for _, c := range write {
 		files = append(files, openwrt.File{Config: c, OldHash: s.snap.Hashes[c], Text: uci.Hidden(string(docs[c].Text()))})
 	}
 	return docs, files, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -29,12 +30,29 @@ type Request struct {
 	Preshared map[string]key.Preshared
 	// Rand makes the tunnel's private key when the router has none.
 	Rand io.Reader
+	// Private is the key to use instead, of a gateway that is put back; zero for none.
+	Private *key.Private
+	// Base are configuration files, with the household's own sections put in, that
+	// take the place of the router's before the plan is carried out: of a gateway
+	// that is put back. They are written in the same guarded window.
+	Base map[string]*uci.Document
 }
 
 // Plan makes the plan for what the last look showed.
 func (s *Session) Plan(r Request) *plan.Plan {
-	p, _ := plan.For(r.Home, s.snap, r.Access)
+	p, _ := plan.For(r.Home, s.based(r), r.Access)
 	return p
+}
+
+// based is what the last look showed, with the files of a request in it.
+func (s *Session) based(r Request) *router.Snapshot {
+	if len(r.Base) == 0 {
+		return s.snap
+	}
+	snap := *s.snap
+	snap.Configs = maps.Clone(s.snap.Configs)
+	maps.Copy(snap.Configs, r.Base)
+	return &snap
 }
 
 // Run carries a plan out. The plan must be for the router as it is now.
@@ -67,7 +85,7 @@ func (s *Session) run(ctx context.Context, p *plan.Plan, r Request) error {
 	if err := s.install(ctx, p); err != nil {
 		return err
 	}
-	if p.NeedsGuard() {
+	if p.NeedsGuard() || len(r.Base) > 0 {
 		return s.guarded(ctx, p, r)
 	}
 	if p.Needs().Private || len(p.Configs()) > 0 || len(p.Only(plan.PeerAdd, plan.PeerChange, plan.PeerRemove, plan.Record)) > 0 {

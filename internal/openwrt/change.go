@@ -73,6 +73,8 @@ const (
 	ReloadRA
 	// ReloadSSH: dropbear; open connections stay.
 	ReloadSSH
+	// ReloadSystem: the router's name and time zone.
+	ReloadSystem
 )
 
 // How long the router waits for a confirmation. OpenWrt's own 30 s was too short
@@ -217,6 +219,8 @@ func (c Change) command(r Reload) string {
 		return "[ ! -x /etc/init.d/odhcpd ] || /etc/init.d/odhcpd reload\n"
 	case ReloadSSH:
 		return "/etc/init.d/dropbear reload\n"
+	case ReloadSystem:
+		return "[ ! -x /etc/init.d/system ] || /etc/init.d/system reload\n"
 	}
 	panic(fmt.Sprintf("openwrt: no reload %d", r))
 }
