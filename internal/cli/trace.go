@@ -209,7 +209,7 @@ func (a *app) followPacket(ctx context.Context, v *visit, q asked, conf *wgconf.
 		return trace.Trace{}, err
 	}
 	f := trace.Facts{Home: h, Snapshot: snap, Conf: conf, Endpoint: a.endpointNow(ctx, h, conf)}
-	f.Wanted, f.Stuck = trace.Applied(h, snap)
+	f.Wanted = trace.Applied(h, snap)
 	if a.Upstream != nil {
 		f.Upstream = a.Upstream(ctx, h, snap)
 	}

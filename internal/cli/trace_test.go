@@ -5,18 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/lab"
-	"github.com/heimweg/heimweg/internal/lab/phone"
 	"github.com/heimweg/heimweg/internal/lab/world"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/trace"
@@ -47,7 +47,8 @@ func newHouse(t testing.TB, o world.Options, init ...string) *house {
 	at, _ := w.RouterLAN()
 	h.must(append([]string{"init", "--yes", "--router", at.String(), "--endpoint", world.EndpointName, "--input", "reject"}, init...)...)
 	h.must("apply", "--yes")
-	if err := w.MapPort(home.DefaultPort); err != nil {
+	// Applying may have taken the WAN side down for a moment.
+	if err := errors.Join(w.WaitReady(t.Context()), w.MapPort(home.DefaultPort)); err != nil {
 		t.Fatal(err)
 	}
 	h.must("peer", "add", "phone", "-o", h.file("phone.conf"))
@@ -155,9 +156,12 @@ type probe struct {
 // answers in a few milliseconds.
 const answerTime = 700 * time.Millisecond
 
+// lifeTime is how long one is waited for that should live.
+const lifeTime = 15 * time.Second
+
 // send lets the phone join and open a connection; true: an answer came, be it
 // a refusal by the target itself.
-func (p *probe) send() bool {
+func (p *probe) send(wait time.Duration) bool {
 	h := p.h
 	h.t.Helper()
 	if p.conf == "" {
@@ -179,7 +183,7 @@ func (p *probe) send() bool {
 	if err := h.w.Phone.Join(text); err != nil {
 		return false // the endpoint has no address: nothing is ever sent
 	}
-	ctx, cancel := context.WithTimeout(h.t.Context(), answerTime)
+	ctx, cancel := context.WithTimeout(h.t.Context(), wait)
 	defer cancel()
 	c, err := h.w.Phone.Dial(ctx, "tcp", p.target.String())
 	if err == nil {
@@ -232,8 +236,8 @@ func (p *probe) died() (id trace.ID, why string) {
 		}
 	}
 	switch {
-	case len(answer) > 0:
-		return p.answerDied(answer)
+	case len(answer) > 0 && !slices.ContainsFunc(inner, func(f lab.Fate) bool { return f.Outcome == lab.Rejected && f.Where == world.RouterName }):
+		return p.answerDied(answer) // a refusal by a router on the way is no answer
 	case len(inner) > 0:
 		return p.innerDied(inner)
 	case len(outer) > 0:
@@ -254,10 +258,11 @@ func (p *probe) outerDied(list []lab.Fate) (trace.ID, string) {
 		switch {
 		case f.Where == world.RouterName && f.Outcome == lab.Delivered:
 			return trace.Tunnel, f.String()
-		case f.Where == world.RouterName && f.Outcome.Dead() && strings.Contains(f.Why, "nobody listens"):
+		case f.Where == world.RouterName && f.Outcome.Dead() && strings.Contains(f.Why, "no program listens"):
 			return trace.Tunnel, f.String()
 		}
 	}
+	passedOn := slices.ContainsFunc(list, func(f lab.Fate) bool { return f.Where == world.RouterName && f.Outcome == lab.Forwarded })
 	for i := len(list) - 1; i >= 0; i-- {
 		f := list[i]
 		switch {
@@ -266,6 +271,8 @@ func (p *probe) outerDied(list []lab.Fate) (trace.ID, string) {
 			return trace.Door, f.String()
 		case f.Where == "ISP router":
 			return trace.ISPRouter, f.String()
+		case f.Where == "NAS" && passedOn:
+			return trace.Door, f.String()
 		case f.Where == "uplink LAN" || f.Where == "home LAN" || f.Where == "laptop" || f.Where == "NAS":
 			if f.Packet.Dst == world.UplinkWAN {
 				return trace.Door, f.String() // nobody has the home router's own address
@@ -331,20 +338,20 @@ type broken struct {
 	target string   // of the real packet; "": the NAS's 445
 	conf   string   // the phone's file, given to trace, too
 	cause  trace.Cause
-	cured  bool // `heimweg apply` is the remedy, and works
+	cured  bool // `heimweg apply` is the remedy
+	nobody bool // the target is not there, so that no remedy can be tried out
 }
 
 var nasPort = uint16(445)
 
 func (b *broken) run(t *testing.T) {
-	t.Parallel()
 	h := newHouse(t, b.world, b.init...)
 	if b.do != nil {
 		b.do(h)
 	}
 	target := netip.AddrPortFrom(h.w.NAS.Addr(), nasPort)
 	if b.target != "" {
-		target = netip.MustParseAddrPort(b.target)
+		target = h.addrPort(b.target)
 	}
 	args := b.args
 	if args == nil {
@@ -355,7 +362,7 @@ func (b *broken) run(t *testing.T) {
 	}
 	got := h.trace(args...)
 	p := probe{h: h, conf: b.conf, target: target}
-	lives := p.send()
+	lives := p.send(answerTime)
 	id, why := p.died()
 	switch {
 	case lives:
@@ -376,24 +383,57 @@ func (b *broken) run(t *testing.T) {
 	if b.cured != (len(got.Remedies) > 0 && got.Remedies[0].Do == "heimweg apply") {
 		t.Errorf("remedies: %+v", got.Remedies)
 	}
-	if b.cured {
-		b.cure(h)
+	if len(got.Remedies) > 0 && !b.nobody {
+		b.cure(h, target, got.Remedies[0].Do)
 	}
 	t.Logf("%s\n%+v", got.Headline, got.Remedies)
 }
 
-// cure does what trace advised, and sends again.
-func (b *broken) cure(h *house) {
+// addrPort reads a target; "router" and "tablet" stand for their tunnel addresses,
+// fdlan for a device of the home LAN's IPv6 network.
+func (h *house) addrPort(s string) netip.AddrPort {
 	h.t.Helper()
-	h.must("apply", "--yes", "--accept-risk=drops-peers,pauses-network,drops-connection")
-	p := probe{h: h, conf: b.conf, target: netip.AddrPortFrom(h.w.NAS.Addr(), nasPort)}
-	if !p.send() {
-		h.t.Errorf("after heimweg apply:\n%s", h.w.WhereDied(nil))
+	name, port, _ := strings.Cut(s, ":")
+	switch name {
+	case "router":
+		return netip.MustParseAddrPort(h.tunnelAddr(1).String() + ":" + port)
+	case "tablet":
+		return netip.MustParseAddrPort(h.tunnelAddr(3).String() + ":" + port)
+	case "[fdlan]":
+		for _, p := range h.w.Router.Stack().Addrs("br-lan") {
+			if a := p.Addr().As16(); p.Addr().Is6() {
+				a[15] = 10
+				return netip.MustParseAddrPort("[" + netip.AddrFrom16(a).String() + "]:" + port)
+			}
+		}
+		h.t.Fatal("the home LAN has no IPv6 network")
 	}
+	return netip.MustParseAddrPort(s)
 }
 
-var _ = net.ErrClosed
-var _ = phone.Place{}
+// cure does what trace advised when that is a command that needs nobody's hands,
+// and sends again.
+func (b *broken) cure(h *house, target netip.AddrPort, do string) {
+	h.t.Helper()
+	p := probe{h: h, conf: b.conf, target: target}
+	switch {
+	case do == "heimweg apply":
+		h.must("apply", "--yes", "--accept-risk=drops-peers,pauses-network,drops-connection")
+	case strings.HasPrefix(do, "heimweg peer enable "):
+		h.must(strings.Fields(do)[1:]...)
+	case strings.HasPrefix(do, "heimweg peer renew "):
+		h.must(append(strings.Fields(do)[1:], "-o", h.file("renewed.conf"))...)
+		if strings.HasSuffix(do, " phone") {
+			p.conf = "renewed.conf"
+		}
+	default:
+		return
+	}
+	if !p.send(lifeTime) {
+		id, why := p.died()
+		h.t.Errorf("after %s it dies on %q: %s\n%s", do, id, why, h.w.WhereDied(nil))
+	}
+}
 
 // The healthy home, on every release: trace says it lives, and the packet
 // arrives.
@@ -404,7 +444,7 @@ func TestTraceHealthy(t *testing.T) {
 			h := newHouse(t, world.Options{Line: line})
 			got := h.trace("phone", "192.168.1.10:445")
 			p := probe{h: h, target: netip.AddrPortFrom(h.w.NAS.Addr(), nasPort)}
-			if lives := p.send(); !lives || got.Verdict != trace.Passes {
+			if lives := p.send(lifeTime); !lives || got.Verdict != trace.Passes {
 				t.Errorf("lives: %v; trace: %s\n%+v\n%s", lives, got.Headline, got.Unknown, h.w.WhereDied(nil))
 			}
 			if h.trips != 2 {
@@ -415,4 +455,143 @@ func TestTraceHealthy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// behind and oneArmed are the usual homes.
+var oneArmed = world.Options{Uplink: home.OneArmed}
+
+func sh(script string) func(*house) { return func(h *house) { h.sh(script) } }
+
+// withoutNAT lets LAN devices see the phones' own addresses.
+func withoutNAT(h *house) {
+	h.edit("home.toml", "nat-to-lan = true", "nat-to-lan = false")
+	h.must("apply", "--yes")
+}
+
+// tunnelAddr is the n-th address of the household's tunnel network.
+func (h *house) tunnelAddr(n uint32) netip.Addr {
+	f, err := home.Parse("home.toml", []byte(h.read("home.toml")))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return f.Home.Tunnel.Network.Host(n).Addr()
+}
+
+func brokenWorlds() []broken {
+	const web = "192.0.2.80:80"
+	rule := func(options string) func(*house) {
+		return sh("uci batch <<EOF\nset firewall.own=rule\n" + options + "\nEOF\nuci reorder firewall.own=3" + firewallReload)
+	}
+	return []broken{
+		// The home router's firewall, behind the tunnel.
+		{name: "no forwarding", do: sh("uci delete firewall.hw_fwd_lan" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "forwarding switched off", do: sh("uci set firewall.hw_fwd_lan.enabled=0" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "forwarding the other way", do: sh("uci set firewall.hw_fwd_lan.src=lan; uci set firewall.hw_fwd_lan.dest=vpn" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "forwarding to a zone that is misspelt", do: sh("uci set firewall.hw_fwd_lan.dest=lann" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "forwarding to wan only", do: sh("uci set firewall.hw_fwd_lan.dest=wan" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "zone does not hold wg0", do: sh("uci delete firewall.hw_zone.network" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "zone holds wg1", do: sh("uci delete firewall.hw_zone.network; uci add_list firewall.hw_zone.network=wg1" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "wg0 is in zone wan", do: sh("uci delete firewall.hw_zone.network; uci add_list firewall.@zone[1].network=wg0" + firewallReload), cause: trace.Refused, cured: true},
+		{name: "own rule refuses tcp 445", do: rule("set firewall.own.src=vpn\nset firewall.own.dest=lan\nset firewall.own.proto=tcp\nset firewall.own.dest_port=445\nset firewall.own.target=REJECT"), cause: trace.Refused},
+		{name: "own rule drops all to the NAS", do: rule("set firewall.own.src=*\nset firewall.own.dest=lan\nset firewall.own.dest_ip=192.168.1.10\nset firewall.own.proto=all\nset firewall.own.target=DROP"), cause: trace.Refused},
+		{name: "rule written after the forwarding still wins", do: sh("uci batch <<EOF\nset firewall.own=rule\nset firewall.own.src=vpn\nset firewall.own.dest=*\nset firewall.own.proto=tcp\nset firewall.own.target=DROP\nEOF\ntrue" + firewallReload), cause: trace.Refused},
+		{name: "peer to peer", do: nil, args: []string{"phone", "tablet:80"}, target: "tablet:80", cause: trace.Refused},
+		{name: "the router's own SSH", args: []string{"phone", "router:22"}, target: "router:22", cause: trace.Refused},
+		{name: "a route that leads past the LAN", do: sh("uci batch <<EOF\nset network.odd=route\nset network.odd.interface=wan\nset network.odd.target=192.168.1.10/32\nset network.odd.gateway=192.168.2.254\nEOF\nuci commit network; ubus call network reload"), cause: trace.Refused},
+
+		// Its door.
+		{name: "no rule on wan", do: sh("uci delete firewall.hw_wg_in" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "rule on wan switched off", do: sh("uci set firewall.hw_wg_in.enabled=0" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "rule for another port", do: sh("uci set firewall.hw_wg_in.dest_port=51821" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "rule for tcp", do: sh("uci set firewall.hw_wg_in.proto=tcp" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "rule for the wrong side", do: sh("uci set firewall.hw_wg_in.src=lan" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "rule with a port that is none", do: sh("uci set firewall.hw_wg_in.dest_port=99999" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "rule for IPv6 only", do: sh("uci set firewall.hw_wg_in.family=ipv6" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "redirect without dest_ip instead of a rule", do: sh("uci delete firewall.hw_wg_in; uci batch <<EOF\nset firewall.pf=redirect\nset firewall.pf.src=wan\nset firewall.pf.proto=udp\nset firewall.pf.src_dport=51820\nset firewall.pf.target=DNAT\nEOF\ntrue" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "own rule drops the port first", do: sh("uci batch <<EOF\nset firewall.own=rule\nset firewall.own.src=wan\nset firewall.own.proto=udp\nset firewall.own.dest_port=51820\nset firewall.own.target=DROP\nEOF\nuci reorder firewall.own=3" + firewallReload), cause: trace.DoorClosed},
+		{name: "port forward to the NAS takes the port", do: sh("uci batch <<EOF\nset firewall.pf=redirect\nset firewall.pf.src=wan\nset firewall.pf.dest=lan\nset firewall.pf.dest_ip=192.168.1.10\nset firewall.pf.proto=udp\nset firewall.pf.src_dport=51820\nset firewall.pf.target=DNAT\nEOF\ntrue" + firewallReload), cause: trace.MappedElsewhere},
+		{name: "wan is down", do: sh("ifdown wan"), cause: trace.NoUplink},
+
+		// Before it.
+		{name: "no mapping", do: func(h *house) { h.w.ISP.Unmap("udp", 51820) }, cause: trace.NoMapping},
+		{name: "mapped to an address that nobody has", do: func(h *house) { h.w.ISP.Map("udp", 51820, netip.MustParseAddrPort("192.168.2.17:51820")) }, cause: trace.MappedElsewhere},
+		{name: "mapped to another port", do: func(h *house) { h.w.ISP.Map("udp", 51820, netip.MustParseAddrPort("192.168.2.253:51821")) }, cause: trace.MappedPort},
+		{name: "mapped for tcp", do: func(h *house) {
+			h.w.ISP.Unmap("udp", 51820)
+			h.w.ISP.Map("tcp", 51820, netip.MustParseAddrPort("192.168.2.253:51820"))
+		}, cause: trace.NoMapping},
+		{name: "one-armed, mapped to the NAS", world: oneArmed, do: func(h *house) { h.w.ISP.Map("udp", 51820, netip.AddrPortFrom(h.w.NAS.Addr(), 51820)) }, cause: trace.MappedElsewhere},
+		{name: "the name leads elsewhere", do: func(h *house) { h.w.Name(world.EndpointName, netip.MustParseAddr("203.0.113.99")) }, cause: trace.NameElsewhere},
+		{name: "the name has no address", do: func(h *house) { h.w.Name(world.EndpointName, netip.Addr{}) }, cause: trace.NoName},
+		{name: "the name leads to a private address", do: func(h *house) { h.w.Name(world.EndpointName, netip.MustParseAddr("192.168.2.253")) }, cause: trace.NamePrivate},
+
+		// WireGuard.
+		{name: "tunnel down", do: sh("ifdown wg0"), cause: trace.TunnelDown, cured: true},
+		{name: "tunnel disabled", do: sh("uci set network.wg0.disabled=1; uci commit network; ubus call network reload"), cause: trace.TunnelDown, cured: true},
+		{name: "tunnel on another port", do: sh("uci set network.wg0.listen_port=51821" + tunnelAgain), cause: trace.NobodyListens, cured: true},
+		{name: "the router has a new key", do: sh("uci set network.wg0.private_key=$(wg genkey)" + tunnelAgain), conf: "phone.conf", cause: trace.ServerKey},
+		{name: "the phone has an old key", do: func(h *house) { h.must("peer", "renew", "phone", "-o", h.file("new.conf")) }, conf: "phone.conf", cause: trace.PeerKey},
+		{name: "another preshared key in the phone", do: func(h *house) {
+			h.edit("phone.conf", "PresharedKey = ", "PresharedKey = AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE=\n#")
+		}, conf: "phone.conf", cause: trace.Preshared},
+		{name: "no preshared key on the router", do: sh("uci delete network.hw_peer_phone.preshared_key" + tunnelAgain), cause: trace.Preshared},
+		{name: "disabled in home.toml", do: func(h *house) { h.must("peer", "disable", "phone") }, cause: trace.PeerOff},
+		{name: "disabled on the router", do: sh("uci set network.hw_peer_phone.disabled=1" + tunnelAgain), cause: trace.PeerOff, cured: true},
+		{name: "disabled on 21.02", world: world.Options{Line: router.Line2102}, do: func(h *house) { h.must("peer", "disable", "phone") }, cause: trace.PeerOff},
+		{name: "deleted on the router", do: sh("uci delete network.hw_peer_phone" + tunnelAgain), cause: trace.PeerMissing},
+		{name: "in the file, not live", do: sh("wg set wg0 peer $(uci get network.hw_peer_phone.public_key) remove"), cause: trace.PeerNotLive, cured: true},
+		{name: "the tablet took the phone's address", do: sh("uci add_list network.hw_peer_tablet.allowed_ips=$(uci get network.hw_peer_phone.allowed_ips | cut -d' ' -f1)" + tunnelAgain), cause: trace.NotItsSource, cured: true},
+		{name: "the phone's address moved on the router", do: func(h *house) {
+			h.sh("uci delete network.hw_peer_phone.allowed_ips; uci add_list network.hw_peer_phone.allowed_ips=" + h.tunnelAddr(9).String() + "/32" + tunnelAgain)
+		}, cause: trace.NotItsSource, cured: true},
+		{name: "a wide tablet swallows everybody", do: func(h *house) {
+			h.sh("uci delete network.hw_peer_phone.allowed_ips; uci add_list network.hw_peer_tablet.allowed_ips=" + h.tunnelAddr(0).String() + "/24" + tunnelAgain)
+		}, cause: trace.NotItsSource, cured: true},
+		{name: "two peers with one key", do: sh("uci set network.hw_peer_tablet.public_key=$(uci get network.hw_peer_phone.public_key); uci delete network.hw_peer_tablet.preshared_key; uci set network.hw_peer_tablet.preshared_key=$(uci get network.hw_peer_phone.preshared_key)" + tunnelAgain), cause: trace.NotItsSource},
+		{name: "the phone has another address", do: func(h *house) {
+			h.edit("phone.conf", h.tunnelAddr(2).String()+"/32", h.tunnelAddr(77).String()+"/32")
+		}, conf: "phone.conf", cause: trace.NotItsSource},
+		{name: "wg0 has a /32", do: func(h *house) {
+			h.sh("uci delete network.wg0.addresses; uci add_list network.wg0.addresses=" + h.tunnelAddr(1).String() + "/32" + tunnelAgain)
+		}, cause: trace.AnswerAstray, cured: true},
+
+		// The phone.
+		{name: "AllowedIPs too narrow", do: func(h *house) { h.edit("phone.conf", ", 192.168.1.0/24", "") }, conf: "phone.conf", cause: trace.NotAllowedIPs},
+		{name: "AllowedIPs with the wrong mask", do: func(h *house) { h.edit("phone.conf", "192.168.1.0/24", "192.168.1.128/25") }, conf: "phone.conf", cause: trace.NotAllowedIPs},
+		{name: "the uplink LAN is not allowed", target: "192.168.2.254:80", cause: trace.NotAllowedIPs},
+
+		// Behind the home router.
+		{name: "NAS without a gateway", world: world.Options{NASWithoutGateway: true}, do: withoutNAT, cause: trace.NoWayBack},
+		{name: "NAS with another gateway", do: func(h *house) {
+			withoutNAT(h)
+			h.w.NAS.SetGateway(netip.MustParseAddr("192.168.1.50"))
+		}, cause: trace.NoWayBack},
+		{name: "one-armed without NAT", world: oneArmed, do: sh("uci delete firewall.hw_nat_lan" + firewallReload), cause: trace.NoWayBack, cured: true},
+		{name: "one-armed, LAN closed", world: oneArmed, do: sh("uci batch <<EOF\nset firewall.ssh=rule\nset firewall.ssh.src=lan\nset firewall.ssh.proto=tcp\nset firewall.ssh.dest_port=22\nset firewall.ssh.target=ACCEPT\nset firewall.@zone[0].input=REJECT\nEOF\ntrue" + firewallReload), cause: trace.DoorClosed, cured: true},
+		{name: "NAS switched off", do: func(h *house) { h.w.NAS.Close() }, cause: trace.NobodyThere},
+		{name: "nobody has that address", target: "192.168.1.77:445", cause: trace.NobodyThere},
+		{name: "full tunnel without a way to wan", init: []string{"--reach", "home-lan,internet"}, do: sh("uci delete firewall.hw_fwd_wan" + firewallReload), target: web, cause: trace.Refused, cured: true},
+		{name: "full tunnel without masquerading", init: []string{"--reach", "home-lan,internet"}, do: sh("uci set firewall.@zone[1].masq=0" + firewallReload), target: web, cause: trace.NoWayBack},
+		{name: "IPv6 only half open", init: []string{"--reach", "home-lan,internet"}, do: sh("uci set firewall.hw_fwd_lan.family=ipv4" + firewallReload), target: "[fdlan]:445", cause: trace.Refused, cured: true, nobody: true},
+	}
+}
+
+// Each world is broken in one way; trace names the hop where the fabric's record
+// says that the packet died, and the remedy works.
+func TestTraceBrokenWorlds(t *testing.T) {
+	list := brokenWorlds()
+	if len(list) < 40 {
+		t.Errorf("only %d worlds", len(list))
+	}
+	// Packets that die silently are waited for: many worlds wait at a time.
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for _, b := range list {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			t.Run(b.name, b.run)
+		})
+	}
+	all.Wait()
 }

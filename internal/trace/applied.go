@@ -14,16 +14,24 @@ import (
 	"github.com/heimweg/heimweg/internal/wgconf"
 )
 
-// Applied is the router as `heimweg apply` would leave it, and whether apply
-// would refuse to begin. Nil when it would change nothing, or cannot be told.
-func Applied(h home.Home, s *router.Snapshot) (after *router.Snapshot, stuck bool) {
+// After is what `heimweg apply` would make of a router. The zero value: it would
+// change nothing, or it cannot be told.
+type After struct {
+	Snapshot *router.Snapshot
+	Stuck    bool     // apply refuses to begin
+	Renew    []string // devices whose preshared key is lost: only peer renew makes one
+}
+
+// Applied is the router as `heimweg apply` would leave it.
+func Applied(h home.Home, s *router.Snapshot) After {
 	p, want := plan.For(h, s, blueprint.Access{})
 	if p.Empty() {
-		return nil, false
+		return After{}
 	}
-	docs, err := p.Edit(s.Configs, madeUp(h, s))
+	out := After{Stuck: len(p.Blocked) > 0, Renew: p.Needs().Preshared}
+	docs, err := p.Edit(s.Configs, madeUp())
 	if err != nil {
-		return nil, len(p.Blocked) > 0
+		return out
 	}
 	c := *s
 	c.Configs = maps.Clone(s.Configs)
@@ -36,19 +44,15 @@ func Applied(h home.Home, s *router.Snapshot) (after *router.Snapshot, stuck boo
 	c.Tunnels[want.Tunnel.Interface] = liveAfter(s, want)
 	c.Interfaces = interfacesAfter(s, want)
 	c.Routes = routesAfter(&c, want.Tunnel.Interface)
-	return &c, len(p.Blocked) > 0
+	out.Snapshot = &c
+	return out
 }
 
-// madeUp are keys for a router that has none yet. They stand for the real ones,
-// which nobody here knows, and never leave this package.
-func madeUp(h home.Home, s *router.Snapshot) plan.Secrets {
-	out := plan.Secrets{Preshared: map[string]key.Preshared{}}
-	one := bytes.Repeat([]byte{1}, key.Size)
-	out.Private, _ = key.NewPrivate(bytes.NewReader(one))
-	for _, p := range h.Peers {
-		out.Preshared[p.Name], _ = key.NewPreshared(bytes.NewReader(one))
-	}
-	return out
+// madeUp is a key for a router that has none yet, as apply would make one. It
+// stands for the real one, which nobody here knows, and never leaves this package.
+func madeUp() plan.Secrets {
+	k, _ := key.NewPrivate(bytes.NewReader(bytes.Repeat([]byte{1}, key.Size)))
+	return plan.Secrets{Private: k}
 }
 
 // liveAfter is the tunnel as it would run.
@@ -62,17 +66,26 @@ func liveAfter(s *router.Snapshot, want blueprint.Want) *router.Tunnel {
 		if p.Disabled {
 			continue
 		}
-		was, known := old.Peer(p.Key)
+		was, _ := old.Peer(p.Key)
 		was.PublicKey, was.AllowedIPs = p.Key, p.AllowedIPs
-		switch {
-		case !p.Preshared:
-			was.Preshared = ""
-		case !known || was.Preshared == "":
-			was.Preshared = "made by apply"
-		}
+		was.Preshared = presharedAfter(s, p)
 		t.Peers = append(t.Peers, was)
 	}
 	return t
+}
+
+// presharedAfter is the digest of what the file says: apply makes that live.
+func presharedAfter(s *router.Snapshot, p blueprint.LivePeer) string {
+	if !p.Preshared {
+		return ""
+	}
+	for _, sec := range s.Config("network").Sections() {
+		if v, _ := sec.Get("public_key"); v == p.Key.String() {
+			text, _ := sec.Get("preshared_key")
+			return router.Digest(text)
+		}
+	}
+	return ""
 }
 
 func interfacesAfter(s *router.Snapshot, want blueprint.Want) []router.Interface {

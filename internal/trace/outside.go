@@ -196,7 +196,12 @@ func (w *walk) door() bool {
 	}
 	if v.Action != firewall.Accept {
 		says := fmt.Sprintf("the home router's firewall does not let UDP %d in from the %s side", w.outer.DstPort, zone)
-		return w.die(h, w.verdictEnd(v, DoorClosed, says, zone))
+		cause := DoorClosed
+		if w.live != nil && w.outer.DstPort != w.live.ListenPort && w.outer.DstPort != w.f.Home.Tunnel.Port {
+			cause = MappedPort
+			says = fmt.Sprintf("the ISP router sends it to port %d of the home router, and the tunnel listens on %d", w.outer.DstPort, w.live.ListenPort)
+		}
+		return w.die(h, w.verdictEnd(v, cause, says, zone))
 	}
 	w.tellHits(&h, v, zone)
 	w.outer = v.Packet

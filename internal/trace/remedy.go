@@ -20,9 +20,9 @@ func (w *walk) remedy() {
 	if d == nil {
 		return
 	}
-	if w.f.Wanted != nil {
+	if w.f.Wanted.Snapshot != nil {
 		f := w.f
-		f.Snapshot, f.Wanted, f.Knock = w.f.Wanted, nil, Knock{}
+		f.Snapshot, f.Wanted, f.Knock = w.f.Wanted.Snapshot, After{}, Knock{}
 		after := Follow(f, w.r)
 		if after.Death == nil || later(after.Death.Hop, d.Hop) {
 			w.applyCures()
@@ -36,7 +36,7 @@ func (w *walk) remedy() {
 }
 
 func (w *walk) applyCures() {
-	if w.f.Stuck {
+	if w.f.Wanted.Stuck {
 		w.t.Remedies = []Remedy{{"heimweg plan", "home.toml wants it otherwise than the router has it; plan says what keeps heimweg apply from changing it"}}
 		return
 	}
@@ -58,6 +58,12 @@ func (w *walk) byHand() []Remedy {
 	case PeerOff:
 		return one("heimweg peer enable "+peer, "lets it come home again")
 	case PeerNotLive, PeerMissing, TunnelDown, NobodyListens, NotItsSource, NoPeerFor, AnswerStolen:
+		if w.dev.own && w.t.Death.Cause == NotItsSource {
+			return []Remedy{renew}
+		}
+		if len(w.f.Wanted.Renew) > 0 {
+			return w.renewAll()
+		}
 		return one("heimweg apply", "makes the tunnel what home.toml says")
 	case NoName, NameElsewhere, NamePrivate:
 		return one("check "+w.dev.endpoint+" at your DynDNS service", "it has to lead to the household's public address; or write another endpoint into home.toml")
@@ -77,6 +83,14 @@ func (w *walk) byHand() []Remedy {
 		return one("heimweg status", "shows which interfaces of the router are up; a network that is none of home.toml's needs a route of its own")
 	}
 	return nil
+}
+
+// renewAll: the router has lost keys that nothing but renewing brings back.
+func (w *walk) renewAll() (out []Remedy) {
+	for _, name := range w.f.Wanted.Renew {
+		out = append(out, Remedy{"heimweg peer renew " + name, "the home router does not have the keys of " + name + " any more; this makes new ones"})
+	}
+	return out
 }
 
 // mapIt is the exact step on the ISP router.

@@ -43,9 +43,7 @@ type Facts struct {
 	Snapshot *router.Snapshot
 	// Wanted is the router as `heimweg apply` would leave it, when that differs:
 	// it tells whether apply is the remedy. See Applied.
-	Wanted *router.Snapshot
-	// Stuck: apply refuses to work on this router as it is.
-	Stuck bool
+	Wanted After
 	// Conf is the device's own configuration, when somebody has the file. Nil: the
 	// one that home.toml would give it.
 	Conf     *wgconf.Conf
