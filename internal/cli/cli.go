@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -26,6 +27,7 @@ import (
 
 	"github.com/heimweg/heimweg/internal/apply"
 	"github.com/heimweg/heimweg/internal/fault"
+	"github.com/heimweg/heimweg/internal/firmware"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/shell"
@@ -42,12 +44,14 @@ type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	Terminal Terminal         // nil: the process's own
-	Dial     shell.Dial       // nil: the real network
-	Bind     func() conn.Bind // where test packets leave; nil: a UDP socket of this computer
-	Lookup   Lookup           // nil: this computer's resolver
-	Rand     io.Reader        // nil: crypto/rand
-	Config   string           // heimweg's own folder on this computer; "": the user's
+	Terminal Terminal          // nil: the process's own
+	Dial     shell.Dial        // nil: the real network
+	Bind     func() conn.Bind  // where test packets leave; nil: a UDP socket of this computer
+	Lookup   Lookup            // nil: this computer's resolver
+	Web      http.RoundTripper // the way to download servers; nil: the real one
+	Keys     firmware.Keyring  // who may sign firmware; nil: OpenWrt
+	Rand     io.Reader         // nil: crypto/rand
+	Config   string            // heimweg's own folder on this computer; "": the user's
 	Now      func() time.Time
 	// Upstream tells what the ISP router says of itself; nil: nobody asks it.
 	Upstream func(context.Context, home.Home, *router.Snapshot) trace.Upstream
@@ -172,7 +176,7 @@ func (a *app) root() *cobra.Command {
 	f.StringSliceVar(&a.risks, "accept-risk", nil, "accept a loss by its name, such as drops-connection")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
 	root.AddCommand(a.initCommand(), a.planCommand(), a.applyCommand(), a.peerCommand(), a.statusCommand(),
-		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.labCommand(), a.versionCommand())
+		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.firmwareCommand(), a.labCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
@@ -17,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.zx2c4.com/wireguard/conn"
 
+	"github.com/heimweg/heimweg/internal/lab/mirror"
 	"github.com/heimweg/heimweg/internal/lab/world"
 )
 
@@ -37,6 +40,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	flash full|free      fill the router's flash
 //	silent [FILE…]       no secret of the router or of these .conf files was written so far
 //	replace FILE OLD NEW edit a file
+//	mirror on | key FILE | announce RELEASE… | break FILE TROUBLE N | builder QUEUE REFUSE | heal | off   OpenWrt's download server
 func TestScripts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: worlds (-short)")
@@ -51,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"world": scriptWorld, "heimweg": scriptHeimweg, "tty": scriptTTY, "router": scriptRouter,
 			"isp": scriptISP, "phone": scriptPhone, "laptop": scriptLaptop, "trips": scriptTrips,
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
+			"mirror": scriptMirror,
 		},
 	})
 }
@@ -60,6 +65,7 @@ type stage struct {
 	w     *world.World
 	tty   bool
 	trips int64
+	m     *mirror.Mirror
 	all   bytes.Buffer // everything that heimweg has written so far
 }
 
@@ -166,6 +172,10 @@ func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
 		env.Lookup = labLookup(s.w)
 		before = s.w.Router.Stats().Execs
 	}
+	env.Web = noWeb{}
+	if s.m != nil {
+		env.Web = s.m.Transport()
+	}
 	args = absolute(ts, args)
 	home := ts.MkAbs("home.toml")
 	ctx, cancel := within(2 * time.Minute)
@@ -191,7 +201,7 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 	out := append([]string(nil), args...)
 	for i := 1; i < len(out); i++ {
 		switch out[i-1] {
-		case "-o", "--png", "--svg", "--identity":
+		case "-o", "--png", "--svg", "--identity", "--key", "--mirror":
 			if out[i] != "-" {
 				out[i] = ts.MkAbs(out[i])
 			}
@@ -199,6 +209,9 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 	}
 	if len(out) > 1 && out[0] == "apply" && !strings.HasPrefix(out[1], "-") {
 		out[1] = ts.MkAbs(out[1])
+	}
+	if len(out) > 2 && out[0] == "firmware" && out[1] == "check" {
+		out[2] = ts.MkAbs(out[2])
 	}
 	return out
 }
@@ -340,4 +353,39 @@ func scriptReplace(ts *testscript.TestScript, _ bool, args []string) {
 
 func scriptFlash(ts *testscript.TestScript, _ bool, args []string) {
 	home0(ts).Router.FS().Fill(map[string]int64{"full": 0, "free": -1}[args[0]])
+}
+
+// noWeb is a computer without internet.
+type noWeb struct{}
+
+func (noWeb) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("no route to host")
+}
+
+func scriptMirror(ts *testscript.TestScript, _ bool, args []string) {
+	s := stageOf(ts)
+	number := func(i int) int64 {
+		n, err := strconv.ParseInt(args[i], 10, 64)
+		ts.Check(err)
+		return n
+	}
+	switch args[0] {
+	case "on":
+		s.m = mirror.New(mirror.Options{Kernel: 20_000, Root: 50_000})
+	case "off":
+		s.m = nil
+	case "key":
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), s.m.Keys().Usign, 0o600))
+	case "announce":
+		s.m.Announce(args[1:]...)
+	case "break":
+		trouble := map[string]mirror.Trouble{"flip": mirror.Flipped, "page": mirror.WebPage, "status": mirror.Status, "cut": mirror.Truncated}[args[2]]
+		s.m.Break(mirror.Fault{Path: args[1], Do: trouble, At: number(3)})
+	case "builder":
+		s.m.SetBuilder(mirror.Builder{Queue: int(number(1)), Refuse: int(number(2))})
+	case "heal":
+		s.m.Heal()
+	default:
+		ts.Fatalf("a mirror cannot %q", args[0])
+	}
 }

@@ -21,7 +21,7 @@ func (t *teller) progress(e event.Event) {
 		t.told = map[string]int{}
 	}
 	step := int(e.Part * 4)
-	if step <= t.told[e.Stage] {
+	if step <= t.told[e.Stage] || step >= 4 { // the end is told by Done
 		return
 	}
 	t.told[e.Stage] = step
