@@ -68,13 +68,14 @@ func New(w *lab.World, o Options) *Box {
 	d := &Box{w: w, opt: o, kind: kinds[o.EVA.Model], changed: make(chan struct{})}
 	model := evabox.Models[o.EVA.Model]
 	d.opt.EVA.Run = d.run
-	d.opt.Router.Board, d.opt.Router.Model = d.kind.boards[0], "AVM "+model.Name
+	d.opt.Router.Model = "AVM " + model.Name
 	if d.opt.Router.Line == (router.Line{}) {
 		d.opt.Router.Line = router.Line2410
 	}
 	d.port = newPort(d, lab.NewStack(w, model.Name), o.LAN)
 	d.EVA = evabox.New(d.port, d.opt.EVA)
 	d.nand = newFlash(d)
+	d.opt.Router.Board = d.ours()[0] // nothing else starts from this flash
 	if o.EVA.Kind == evabox.Converted {
 		d.fresh = -1
 	}
