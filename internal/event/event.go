@@ -49,6 +49,11 @@ func (t Tell) Bytes(stage, text string, done, total int64, rate float64) {
 	t.send(e)
 }
 
+// Progress tells how far a stage is that moves no bytes: part of it, 0 to 1.
+func (t Tell) Progress(stage, text string, part float64) {
+	t.send(Event{Kind: Progress, Stage: stage, Text: text, Part: part})
+}
+
 // Stage tells that a stage began and returns what tells its end. Call end with
 // the stage's error and, for the good end, what there is to say.
 func (t Tell) Stage(stage, text string) (end func(err error, text string)) {
