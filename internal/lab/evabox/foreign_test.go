@@ -121,16 +121,16 @@ func (x *trial) run(hangs string, lines []string, name string, args ...string) (
 		err := cmd.Wait()
 		return out.String(), err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	var err error
+	go func() { defer close(ended); err = cmd.Wait() }()
 	select {
 	case <-out.seen:
-	case err := <-ended:
+	case <-ended:
 		x.t.Errorf("%s ended (%v) without saying %q\n%s", name, err, hangs, out)
-		return out.String(), err
 	}
 	select {
-	case err := <-ended:
+	case <-ended:
 		x.t.Errorf("%s does not hang after %q: %v\n%s", name, hangs, err, out)
 	case <-time.After(patience):
 	}
