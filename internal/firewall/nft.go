@@ -7,8 +7,8 @@ import (
 )
 
 // NFT prints a ruleset for nftables that means the same: one table of family
-// inet, whose comments name the section that each rule comes from. It is not
-// fw4's text. Load it as a whole with `nft -f`, with TZ=UTC in the environment if
+// inet, whose comments name the section that each rule comes from, and whose
+// counters tell how often it spoke. It is not fw4's text. Load it as a whole with `nft -f`, with TZ=UTC in the environment if
 // there are times of day in it. Sets, chains and limits are in it, and the
 // clamping of TCP segments (`mtu_fix`), of which a [Verdict] says nothing.
 //
@@ -126,6 +126,9 @@ func (p *printer) rules(c *chain) {
 		case !ever:
 			p.line("\t\t# never: %s", strings.TrimSpace(do+comment))
 		default:
+			if comment != "" && ru.do != doNothing {
+				cond = append(cond, "counter") // tells afterwards which section spoke
+			}
 			p.line("\t\t%s", strings.Join(append(cond, do), " ")+comment)
 		}
 	}

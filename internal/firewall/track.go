@@ -178,6 +178,9 @@ func (t *Tracker) see(p *Packet, now time.Time) (State, *flow, bool) {
 	if isError(p) {
 		return t.seeError(p, now)
 	}
+	if p.Proto == TCP && !sensible(p) {
+		return Invalid, nil, false
+	}
 	k := tupleOf(p)
 	at, ok := t.find(k, now)
 	if ok && p.Proto == TCP {
@@ -202,6 +205,18 @@ func (t *Tracker) see(p *Packet, now time.Time) (State, *flow, bool) {
 		return New, at.f, false
 	}
 	return t.seeFirst(p, k, now)
+}
+
+// sensible: no TCP sends any other combination of flags (kernel: tcp_valid_flags).
+// None at all stands for data here, see Packet.
+func sensible(p *Packet) bool {
+	switch {
+	case p.SYN:
+		return !p.FIN && !p.RST
+	case p.FIN:
+		return p.ACK && !p.RST
+	}
+	return true
 }
 
 // seeFirst begins a connection, unless the packet cannot be a first one.
