@@ -44,7 +44,9 @@ func openPacket(c Card, mac ether.MAC) (*packetSocket, error) {
 }
 
 func setUpPacket(fd int, c Card, mac ether.MAC) error {
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20) // what it may be; a burst then fits
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) != nil { // a burst shall fit
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20) // as far as we may
+	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1)
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
 		return os.NewSyscallError("setsockopt PACKET_AUXDATA", err)

@@ -36,12 +36,18 @@ func (s *Stack) Remove(a netip.Addr) error {
 	return nil
 }
 
+// inFlight is how much a connection sends ahead, in bytes: a third of the queue.
+// With more of it the queue overflows whenever the card is busy for a moment, and
+// the stack needs many seconds to recover from hundreds of lost packets.
+const inFlight = queueSize / 3 * 1460
+
 // Insist sets how a connection repeats what is not acknowledged: after longest
 // at the latest, until tries went unanswered. A cable that comes back after
 // seconds shall not be waited for as long again.
 func (s *Stack) Insist(longest time.Duration, tries int) error {
 	rto, n := tcpip.TCPMaxRTOOption(longest), tcpip.TCPMaxRetriesOption(tries)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&rto, &n} {
+	buffer := tcpip.TCPSendBufferSizeRangeOption{Min: 4 << 10, Default: inFlight, Max: inFlight}
+	for _, o := range []tcpip.SettableTransportProtocolOption{&rto, &n, &buffer} {
 		if err := s.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return errors.New(err.String())
 		}
