@@ -32,7 +32,7 @@ const riskUnverified = "unverified-firmware"
 
 func (f *firmwareFlags) add(a *app, c *cobra.Command, release bool) {
 	fl := c.Flags()
-	fl.StringVar(&f.mirror, "mirror", a.Getenv("HEIMWEG_MIRROR"), "download server or folder to take files from (default: "+firmware.Official+")")
+	fl.StringVar(&f.mirror, "mirror", a.Getenv("HEIMWEG_MIRROR"), "where to take files from, an address or a folder (default: "+firmware.Official+")")
 	fl.StringSliceVar(&f.keys, "key", nil, "file with a public key (usign or OpenPGP) to trust beside OpenWrt's")
 	if release {
 		fl.StringVar(&f.release, "release", "", "OpenWrt release (default: the newest stable one)")
@@ -105,11 +105,11 @@ func boardOf(name string) (b image.Board, hw int, err error) {
 
 func (a *app) firmwareCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "firmware", Short: "OpenWrt's images: list, fetch, check, take along",
+		Use: "firmware", Short: "images of OpenWrt: list, fetch, check, take along",
 		Long: `firmware fetches OpenWrt's images for AVM boxes and says what a file is. Every image is
 compared with the release's checksum list, and the list's signature with OpenWrt's
-keys, which ship with heimweg. A folder with the layout of the download server, such
-as a USB stick made by firmware bundle, is as good as the server: --mirror FOLDER.`,
+keys, which ship with heimweg. A folder laid out as OpenWrt lays out its downloads, such
+as a USB stick made by firmware bundle, is as good: --mirror FOLDER.`,
 		Args: cobra.NoArgs,
 	}
 	c.AddCommand(a.firmwareList(), a.firmwareGet(), a.firmwareCheck(), a.firmwareBundle())
@@ -506,8 +506,8 @@ func (a *app) firmwareBundle() *cobra.Command {
 		Use: "bundle BOARD…", Short: "images and packages in a folder, for an evening without internet", Args: cobra.MinimumNArgs(1),
 		Long: `bundle makes a folder that holds the images for boards and the packages for the tunnel,
 with the signed lists that vouch for them. Put it on a USB stick and name it with
---mirror FOLDER wherever files are fetched; it is checked there like the download
-server's own files.`,
+--mirror FOLDER wherever files are fetched; they are checked there like those from
+the internet.`,
 		Example: "  heimweg firmware bundle 4040 -o stick\n  heimweg firmware bundle 4040 7530 --release 24.10.8 -o stick",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.bundle(cmd.Context(), f, args, packages, out)
