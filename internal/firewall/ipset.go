@@ -192,6 +192,7 @@ func (c *compiler) readSet(s uci.Section) {
 		// nft merges two sets of one name if they are of one kind.
 		if !slices.Equal(old.types(), set.types()) {
 			c.refuse(s, "is the second set of that name, the ruleset cannot be loaded")
+			return // entries of two shapes do not mix
 		}
 		old.entries = append(old.entries, set.entries...)
 	}

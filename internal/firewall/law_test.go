@@ -155,6 +155,8 @@ func FuzzCompile(f *testing.F) {
 	f.Add(base+recipeRedirect, uint8(0), uint16(80))
 	f.Add(base+section("redirect", "src wan", "dest_ip lan", "reflection_zone *", "src_dip lan"), uint8(4), uint16(443))
 	f.Add(section("ipset", "name s", "match src_net", "entry 10.0.0.0/8")+base+section("rule", "src *", "ipset s"), uint8(2), uint16(22))
+	f.Add(section("ipset", "name s", "match src_ip src_port")+"\tlist entry '10.0.0.1 5'\n"+section("ipset", "name s", "match src_ip", "entry 10.0.0.2")+
+		base+section("rule", "src *", "ipset s"), uint8(0), uint16(22)) // entries of two shapes under one name
 	f.Add(base+section("rule", "src lan", "start_time 22:00", "stop_time 6:00", "weekdays mon tue", "start_date 2026-01-02T03:04:05"), uint8(1), uint16(22))
 	f.Fuzz(func(t *testing.T, file string, line uint8, port uint16) {
 		doc, err := uci.Parse("firewall", []byte(file))
@@ -163,6 +165,7 @@ func FuzzCompile(f *testing.F) {
 		}
 		lines := router.Lines()
 		rs, _ := Compile(lines[int(line)%len(lines)], nil, doc, live())
+		rs.NFT()
 		tr := NewTracker()
 		b := box{live: live()}
 		for _, p := range []Packet{syn("203.0.113.9", "192.168.2.253", port), udp("fd00:20::2", "fd00:1::100", port), ping("192.168.1.100", "203.0.113.9")} {
