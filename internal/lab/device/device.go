@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/evabox"
@@ -111,6 +112,17 @@ func (d *Box) Close() {
 	d.EVA.Close()
 	d.lives.Wait()
 	d.Router.Close()
+}
+
+// Quick are times for a demonstration that people watch: a box that is flashed in
+// seconds. The window stays as long as it is.
+var Quick = evabox.Times{Link: 300 * time.Millisecond, Stack: 100 * time.Millisecond, Boot: time.Second, Erase: time.Second,
+	Check: 300 * time.Millisecond, Rate: 4 << 20, TFTP: 500 * time.Millisecond}
+
+// Preload is the lab's hand: it writes an image where it belongs, as if somebody had
+// flashed the box on an earlier evening. The box must be off.
+func (d *Box) Preload(image []byte) {
+	d.nand.preload(image)
 }
 
 // Runs says what runs now; "" while nothing does.

@@ -137,6 +137,18 @@ func (f *flash) Env(name string) (string, bool) {
 	return v, v != ""
 }
 
+// preload writes what the bootloader or sysupgrade would have been given.
+func (f *flash) preload(image []byte) {
+	f.mu.Lock()
+	f.n++
+	f.mu.Unlock()
+	if f.d.kind.chain == behind {
+		f.d.EVA.Program("mtd1", image)
+		return
+	}
+	f.put(image, false)
+}
+
 // begin is sysupgrade's first byte: from now until finish there is half an image.
 func (f *flash) begin(image []byte) error {
 	f.mu.Lock()

@@ -436,7 +436,7 @@ func (b *Box) boot(ctx context.Context, ram []byte) {
 		b.runSystem(ctx, RedLight)
 		return
 	}
-	if b.opt.Run != nil {
+	if b.opt.Run != nil && b.opt.Kind != Booted {
 		b.opt.Run(ctx, ram, b.comesUp)
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/image/imagetest"
 	"github.com/heimweg/heimweg/internal/lab/device"
 	"github.com/heimweg/heimweg/internal/lab/evabox"
 )
@@ -82,4 +83,41 @@ func TestImpossibleStock(t *testing.T) {
 			t.Errorf("%+v", o)
 		}
 	}
+}
+
+// A device that was flashed becomes the home router of that release: the laptop gets
+// its address, the way out leads to the provider. In virtual and in real time.
+func TestDeviceBecomesTheRouter(t *testing.T) {
+	image := imagetest.EVA(imagetest.Options{Version: "23.05.6"})
+	run := func(t *testing.T, o Options) {
+		w := newWorld(t, o)
+		if _, ok := w.RouterLAN(); ok || w.Router.On() {
+			t.Error("a boxed device is a router already")
+		}
+		w.Device.Preload(image)
+		w.Device.Power(true)
+		ctx := within(t, 5*time.Minute)
+		if err := w.Device.Wait(ctx, device.OpenWrt); err != nil {
+			t.Fatal(err, w.Device.Log())
+		}
+		if err := w.WaitReady(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if w.Router.Version() != "23.05.6" {
+			t.Errorf("runs %s", w.Router.Version())
+		}
+		page, err := fetch(t, w.LaptopDial, "http://"+Website.Addr().String()+"/")
+		if err != nil || page != "hello from the internet\nyou are 203.0.113.7\n" {
+			t.Errorf("web page: %q, %v\n%s", page, err, w.WhereDied(nil))
+		}
+	}
+	t.Run("virtual time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) { run(t, Options{FromStock: true, Uplink: home.Direct}) })
+	})
+	t.Run("real time", func(t *testing.T) {
+		t.Parallel()
+		quick := device.Quick
+		quick.Window = 300 * time.Millisecond
+		run(t, Options{FromStock: true, Real: true, Device: device.Options{EVA: evabox.Options{Times: quick}}})
+	})
 }
