@@ -90,7 +90,7 @@ func texts(list []netip.Prefix) string {
 func (w *walk) device() bool {
 	d := w.dev
 	h := hop(Device, w.r.Peer, show(w.pkt))
-	source := "as home.toml would write them"
+	source := "as home.toml gives them"
 	if d.own {
 		source = "from its own configuration"
 	}
@@ -110,7 +110,7 @@ func (w *walk) device() bool {
 			says:  fmt.Sprintf("%s has no %s address inside the tunnel to send from", w.r.Peer, family(w.r.To)),
 		})
 	}
-	h.say("AllowedIPs "+source, nil, "in AllowedIPs %s → goes into the tunnel", n)
+	h.say(source, nil, "in AllowedIPs %s → goes into the tunnel", n)
 	w.pkt.Src = unmapped(w.pkt.Src)
 	return w.pass(h)
 }

@@ -244,19 +244,12 @@ func (w *walk) conclude() {
 		t.Headline = fmt.Sprintf("%s cannot reach %s: %s", t.From, what, t.Death.Says)
 	case len(t.Unknown) > 0:
 		t.Verdict = Unknown
-		t.Headline = fmt.Sprintf("nothing that heimweg can see keeps %s from %s; not known is %s", t.From, what, count(len(t.Unknown), "thing"))
+		t.Headline = fmt.Sprintf("nothing that heimweg can see keeps %s from %s, but not everything can be seen from here", t.From, what)
 	default:
 		t.Verdict = Passes
 		t.Headline = fmt.Sprintf("%s reaches %s, and the answer comes back", t.From, what)
 	}
 	w.remedy()
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "one " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func unmapped(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -248,10 +248,10 @@ func (w *walk) target() bool {
 	asked := k.Target == p.Dst
 	w.ask(p)
 	switch _, same, _ := holder(w.snap, p.Dst); {
-	case asked && k.Far == Yes:
-		h.say("", nil, "answered a ping that came from inside the tunnel: it knows the way back")
 	case asked && k.Near == Yes && (w.hidden() || same.Contains(p.Src)):
 		h.say("it sees the router's address", nil, "answered the router's ping")
+	case asked && k.Far == Yes:
+		h.say("", nil, "answered a ping that came from inside the tunnel: it knows the way back")
 	case asked && k.Near == Yes && k.Far == No:
 		return w.noWayBack(h)
 	case asked && k.Near == No:

@@ -182,7 +182,7 @@ func (w *walk) door() bool {
 	if !w.outer.Src.IsValid() {
 		w.outer.Src = somewhere(w.outer.Dst)
 	}
-	if w.outer.DstPort == 0 {
+	if w.outer.Proto == 0 { // the endpoint is not known: the packet came all the same
 		w.outer.Proto, w.outer.SrcPort, w.outer.DstPort = firewall.UDP, sourcePort, w.f.Home.Tunnel.Port
 	}
 	h.Packet = show(w.outer)

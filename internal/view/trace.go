@@ -23,7 +23,7 @@ func Trace(w io.Writer, st Style, t trace.Trace, reply bool) {
 	for _, h := range append(append([]trace.Hop{}, t.There...), t.Back...) {
 		width = max(width, runes(h.At))
 	}
-	hops(w, st, t.There, width)
+	hops(w, st, t, t.There, width)
 	back := trace.Passes
 	for _, h := range t.Back {
 		if h.Verdict != trace.Passes {
@@ -34,7 +34,7 @@ func Trace(w io.Writer, st Style, t trace.Trace, reply bool) {
 	case len(t.Back) == 0:
 	case reply || back != trace.Passes:
 		fmt.Fprintln(w, st.Dim("and the answer"))
-		hops(w, st, t.Back, width)
+		hops(w, st, t, t.Back, width)
 	default:
 		fmt.Fprintf(w, "%s  comes back the same way\n", pad("answer", width))
 	}
@@ -60,7 +60,7 @@ func Trace(w io.Writer, st Style, t trace.Trace, reply bool) {
 func pad(s string, width int) string { return s + strings.Repeat(" ", max(0, width-runes(s))) }
 
 // hops writes one line for each thing that happened; a place is named once.
-func hops(w io.Writer, st Style, list []trace.Hop, width int) {
+func hops(w io.Writer, st Style, t trace.Trace, list []trace.Hop, width int) {
 	at, packet := "", ""
 	for _, h := range list {
 		label := h.At
@@ -78,8 +78,12 @@ func hops(w io.Writer, st Style, list []trace.Hop, width int) {
 			fmt.Fprintf(w, "%s  %s\n", pad(clean(label), width), traceLine(st, l))
 			label = ""
 		}
-		if h.Verdict == trace.Dies {
-			fmt.Fprintf(w, "%s  %s\n", pad("", width), st.Bad("✗ dies here"))
+		if h.Verdict == trace.Dies && t.Death != nil {
+			end := "✗ dies here, and the sender is told"
+			if t.Death.Silent {
+				end = "✗ dies here, silently"
+			}
+			fmt.Fprintf(w, "%s  %s\n", pad("", width), st.Bad(end))
 		}
 	}
 }

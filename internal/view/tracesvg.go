@@ -41,7 +41,7 @@ func TraceSVG(t trace.Trace) []byte {
 	top := svgTop + 22*(len(head)-1)
 	width := 2*svgMargin + len(list)*svgBox + (len(list)-1)*svgGap
 	foot := remedies(t)
-	height := top + 60 + rows*svgLine + 40 + 20*len(foot) + svgMargin
+	height := top + 60 + rows*svgLine + 52 + 20*len(foot) + svgMargin
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="13" role="img">`+"\n", width, height, width, height)
 	fmt.Fprintf(&b, "<title>%s</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", escape(t.Headline))
@@ -56,7 +56,7 @@ func TraceSVG(t trace.Trace) []byte {
 		}
 		svgStation(&b, x, top, s)
 	}
-	y := top + 60 + rows*svgLine + 28
+	y := top + 60 + rows*svgLine + 40
 	if len(t.Back) > 0 {
 		svgBack(&b, t, y-14, width)
 	}
