@@ -201,7 +201,7 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 	out := append([]string(nil), args...)
 	for i := 1; i < len(out); i++ {
 		switch out[i-1] {
-		case "-o", "--png", "--svg", "--identity", "--key", "--mirror":
+		case "-o", "--png", "--svg", "--identity", "--conf", "--key", "--mirror":
 			if out[i] != "-" {
 				out[i] = ts.MkAbs(out[i])
 			}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/lab"
+	"github.com/heimweg/heimweg/internal/lab/nas"
+	"github.com/heimweg/heimweg/internal/lab/phone"
 	"github.com/heimweg/heimweg/internal/lab/world"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/trace"
@@ -594,4 +596,175 @@ func TestTraceBrokenWorlds(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// Two phones with one key: detected and explained. One phone that changes its
+// address is no such thing: its download goes on, and trace is content.
+func TestTraceSharedKeyAndRoaming(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{})
+	w := h.w
+	if err := w.Phone.Join(h.read("phone.conf")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	type result struct {
+		n   int
+		err error
+	}
+	if _, err := w.Phone.Ping(ctx, w.NAS.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	w.Home.Latency(3 * time.Millisecond) // so that the download is still under way
+	done := make(chan result, 1)
+	seen := len(w.NAS.Seen())
+	go func() {
+		page, err := w.Phone.Get(ctx, "http://"+w.NAS.Addr().String()+"/big")
+		done <- result{len(page), err}
+	}()
+	for len(w.NAS.Seen()) == seen { // the download has begun
+		select {
+		case r := <-done:
+			t.Fatalf("over before it began: %+v", r)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	w.Phone.Roam(w.AtHotel())
+	r := <-done
+	if r.err != nil || r.n != nas.BigPage {
+		t.Fatalf("the download broke off when the phone changed its address: %d bytes, %v", r.n, r.err)
+	}
+	w.Home.Latency(0)
+	got := h.trace("phone", "192.168.1.10")
+	if got.Verdict != trace.Passes || h.trips != 3 {
+		t.Errorf("after roaming: %s, %d round trips", got.Headline, h.trips)
+	}
+
+	other := phone.New(w.World, "other phone", w.MobileData())
+	defer other.Close()
+	if err := other.Join(h.read("phone.conf")); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Phone.KeepPinging(w.NAS.Addr(), 100*time.Millisecond).Stop()
+	defer other.KeepPinging(w.NAS.Addr(), 130*time.Millisecond).Stop()
+	for got.Death == nil && ctx.Err() == nil {
+		got = h.trace("phone", "192.168.1.10")
+	}
+	if got.Death == nil || got.Death.Cause != trace.SharedKey || !strings.Contains(got.Headline, "two devices use the key of phone") {
+		t.Errorf("%s\n%+v", got.Headline, got.Death)
+	}
+	t.Logf("%s\n%+v\n%+v", got.Headline, got.Death, got.Remedies)
+}
+
+// Without anybody to ask about the ISP router its hop is not known, and nothing
+// turns green; a fresh handshake from outside is proof.
+func TestTraceUnknownUpstream(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{})
+	h.silentISP = true
+	got := h.trace("phone", "192.168.1.10:445")
+	if got.Verdict != trace.Unknown || got.Head() != trace.ISPRouter || len(got.Unknown) != 1 {
+		t.Errorf("%s: %s at %s, %v", got.Verdict, got.Headline, got.Head(), got.Unknown)
+	}
+	p := probe{h: h, target: netip.AddrPortFrom(h.w.NAS.Addr(), nasPort)}
+	if !p.send(lifeTime) {
+		t.Fatal(h.w.WhereDied(nil))
+	}
+	if got = h.trace("phone", "192.168.1.10:445"); got.Verdict != trace.Passes {
+		t.Errorf("after a handshake from outside: %s, %v", got.Headline, got.Unknown)
+	}
+}
+
+// Packets of hosts that are no peers, sent by the lab's own stacks.
+func TestTraceFromHosts(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{})
+	guest := lab.NewStack(h.w.World, "guest")
+	guest.Configure([]lab.Iface{{Dev: "eth0", Link: h.w.Uplink, Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.2.7/24")}}},
+		[]lab.Route{{Dst: netip.MustParsePrefix("192.168.1.0/24"), Via: world.UplinkWAN, Dev: "eth0"}})
+	for _, c := range []struct {
+		to    string
+		flags []string
+		lives bool
+		cause trace.Cause
+	}{
+		{"192.168.1.10:445", nil, false, trace.Refused},
+		{"192.168.2.253:51820", []string{"--udp", "51820"}, true, ""},
+		{"192.168.2.253:22", nil, false, trace.Refused},
+		{"192.168.2.254:80", nil, true, ""},
+	} {
+		to := netip.MustParseAddrPort(c.to)
+		args := append([]string{"--from", "192.168.2.7", "--to", c.to}, c.flags...)
+		if c.flags != nil {
+			args = append([]string{"--from", "192.168.2.7", "--to", to.Addr().String()}, c.flags...)
+		}
+		got := h.trace(args...)
+		if (got.Death == nil) != c.lives || got.Death != nil && got.Death.Cause != c.cause {
+			t.Errorf("%s: %s", c.to, got.Headline)
+		}
+		since := h.w.Fates()[len(h.w.Fates())-1].Seq
+		if c.flags != nil {
+			guest.Emit(lab.BuildUDP(netip.MustParseAddrPort("192.168.2.7:4711"), to, []byte("knock")))
+		} else {
+			ctx, cancel := context.WithTimeout(t.Context(), answerTime)
+			if conn, err := guest.Dial(ctx, "tcp", to.String()); err == nil {
+				conn.Close()
+			}
+			cancel()
+		}
+		if died := h.diedSince(t, since, to); died == c.lives {
+			t.Errorf("%s: the fabric says that it died: %v", c.to, died)
+		}
+	}
+}
+
+// diedSince waits for the end of a packet to an address, and tells whether it
+// died on the home router.
+func (h *house) diedSince(t *testing.T, since uint64, to netip.AddrPort) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for ctx.Err() == nil {
+		for _, f := range h.w.Fates() {
+			if f.Seq <= since || f.Packet.Dst != to.Addr() || f.Packet.DstPort != to.Port() {
+				continue
+			}
+			if f.Outcome == lab.Delivered || f.Outcome == lab.Rejected && strings.Contains(f.Why, "no program") {
+				return false
+			}
+			if f.Outcome.Dead() {
+				return f.Where == world.RouterName
+			}
+		}
+		<-time.After(time.Millisecond)
+	}
+	t.Fatalf("nothing is known of a packet to %s", to)
+	return false
+}
+
+// A rule for IPv4 only, and a packet over IPv6 to a home router with a public
+// address of its own.
+func TestTraceHalfOpenDoor(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{Uplink: home.Direct})
+	h.sh("uci batch <<EOF\nset network.six=interface\nset network.six.device=wan\nset network.six.proto=static\nadd_list network.six.ip6addr=2001:db8:1::253/64\nadd_list firewall.@zone[1].network=six\nEOF\nuci commit; ubus call network reload; /etc/init.d/firewall reload")
+	outside := lab.NewStack(h.w.World, "outside over IPv6")
+	outside.Configure([]lab.Iface{{Dev: "eth0", Link: h.w.ISPLine, Addrs: []netip.Prefix{netip.MustParsePrefix("2001:db8:1::9/64")}}}, nil)
+	to := netip.MustParseAddrPort("[2001:db8:1::253]:51820")
+	for _, open := range []bool{true, false} {
+		if !open {
+			h.sh("uci set firewall.hw_wg_in.family=ipv4" + firewallReload)
+		}
+		got := h.trace("--from", "2001:db8:1::9", "--to", to.Addr().String(), "--udp", "51820")
+		since := h.w.Fates()[len(h.w.Fates())-1].Seq
+		outside.Emit(lab.BuildUDP(netip.MustParseAddrPort("[2001:db8:1::9]:4711"), to, []byte("knock")))
+		died := h.diedSince(t, since, to)
+		if died == open || (got.Death == nil) != open {
+			t.Errorf("open %v: the fabric says dead %v, trace: %s", open, died, got.Headline)
+		}
+		if !open && got.Head() != trace.Home {
+			t.Errorf("dies at %s", got.Head())
+		}
+	}
 }
