@@ -168,7 +168,10 @@ func parsePackages(name, dir string, text []byte) ([]Package, error) {
 	if lines.Err() != nil {
 		return nil, &ListError{name, "a line is too long"}
 	}
-	return out, flush()
+	if err := flush(); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // depends are the names in "libc, kernel (= 6.6.93-1-…), a | b".

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/image"
 	"github.com/heimweg/heimweg/internal/lab/mirror"
 )
@@ -539,4 +541,44 @@ func FuzzSignature(f *testing.F) {
 			t.Fatalf("taken: %v", err)
 		}
 	})
+}
+
+func TestDisk(t *testing.T) {
+	m := lab(t)
+	in := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(in, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := source(t, m, func(o *Options) { o.Cache = filepath.Join(in, "below") })
+	_, err := s.Get(context.Background(), want4040, nil)
+	if !asErr[*DiskError](err) {
+		t.Errorf("%v", err)
+	}
+	full := diskError("x", 5, fmt.Errorf("write x: %w", syscall.ENOSPC))
+	var e *DiskError
+	if !errors.As(full, &e) || !e.Full || fault.Find(Explain(full)).Code != "disk-full" {
+		t.Errorf("%+v", full)
+	}
+}
+
+// Every error has words that end in something to do.
+func TestExplain(t *testing.T) {
+	var all []error
+	for _, x := range []Trouble{Unreachable, Lost, Stalled, NotFound, Status, WebPage, Redirected, TooLarge} {
+		all = append(all, &FetchError{URL: "https://x", Trouble: x})
+	}
+	for _, x := range []Doubt{Unsigned, KeyUnknown, Forged, Damaged, NotListed, WrongRelease} {
+		all = append(all, &TrustError{Name: "x", Doubt: x, Keys: []string{"8A8BC12F46B836C0F9CDB36F1D53D1877742E911", "other"}})
+	}
+	all = append(all, &ListError{"x", "y"}, &MissingError{Version: "1.2"}, &MissingError{"1.2", "p", "eva", nil}, &MissingError{"1.2", "p", "eva", []string{"sysupgrade"}},
+		&DiskError{Path: "x", Err: errors.New("y")}, &BuildError{Status: 529}, &BuildError{Waited: "1m"})
+	for _, err := range all {
+		f := fault.Find(Explain(fmt.Errorf("wrapped: %w", err)))
+		if f == nil || len(f.Next) == 0 || len(f.Seen)+len(f.Next) == 0 || strings.HasSuffix(f.What, ".") {
+			t.Errorf("%T: %+v", err, f)
+		}
+	}
+	if err := Explain(context.Canceled); err != context.Canceled {
+		t.Errorf("%v", err)
+	}
 }
