@@ -48,6 +48,8 @@ func Table() []Need {
 		{"curl", "curl", "internal/lab/evabox: judges the emulated bootloader"},
 		{"python3", "python3", "internal/lab/evabox: ftplib, on which other flashers are built"},
 		{"nft", "nftables", "internal/lab/kernel: the firewall model against a kernel"},
+		{"signify-openbsd", "signify-openbsd", "internal/firmware: a second implementation of OpenWrt's signatures"},
+		{"gpg", "gnupg", "internal/firmware: OpenPGP signatures by another program"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }
