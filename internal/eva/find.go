@@ -188,13 +188,21 @@ func (s *search) watch(ctx context.Context, a netip.Addr) chan struct{} {
 	s.kicks[a] = k
 	s.order = append(s.order, a)
 	s.wg.Go(func() {
-		alive := false
+		alive, limit := false, tryTCP
 		for ctx.Err() == nil {
 			hurry := k
-			if s.try(ctx, a, k, alive) { // a system that runs greets all the time
+			if s.try(ctx, a, k, alive, limit) { // a system that runs greets all the time
 				hurry = nil
 			}
-			alive = pause(ctx, restTCP, hurry)
+			was := alive
+			switch alive = pause(ctx, restTCP, hurry); {
+			case !alive:
+				limit = tryTCP
+			case !was:
+				limit = tryAlive
+			default:
+				limit = min(2*limit, tryTCP)
+			}
 		}
 	})
 	return k
@@ -226,8 +234,8 @@ func (s *search) kick(ctx context.Context, a netip.Addr) {
 // out what answers; it reports whether that refused. A kick ends an attempt that
 // waits for nothing; one that began with a kick has its time, or a box that
 // answers more often than it takes connections would never be held.
-func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, alive bool) (closed bool) {
-	dctx, stop := context.WithTimeout(ctx, tryTCP)
+func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, alive bool, limit time.Duration) (closed bool) {
+	dctx, stop := context.WithTimeout(ctx, limit)
 	defer stop()
 	kicked := make(chan struct{})
 	go func() {

@@ -14,6 +14,7 @@ import "time"
 const (
 	askEvery   = 10 * time.Millisecond  // UDP 5035; others ask once a second and lose half a second
 	tryTCP     = 500 * time.Millisecond // one TCP try
+	tryAlive   = 50 * time.Millisecond  // where something was just seen: a lost packet costs no more; then twice as long each time
 	restTCP    = 100 * time.Millisecond // between two of them
 	moveFirst  = 100                    // questions "where are you" before we also say "be there"
 	moveEach   = 10                     // and then every so many
