@@ -28,6 +28,7 @@ import (
 	"github.com/heimweg/heimweg/internal/apply"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/firmware"
+	"github.com/heimweg/heimweg/internal/flash"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/shell"
@@ -44,15 +45,17 @@ type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	Terminal Terminal          // nil: the process's own
-	Dial     shell.Dial        // nil: the real network
-	Bind     func() conn.Bind  // where test packets leave; nil: a UDP socket of this computer
-	Lookup   Lookup            // nil: this computer's resolver
-	Web      http.RoundTripper // the way to download servers; nil: the real one
-	Keys     firmware.Keyring  // who may sign firmware; nil: OpenWrt
-	Rand     io.Reader         // nil: crypto/rand
-	Config   string            // heimweg's own folder on this computer; "": the user's
-	Now      func() time.Time
+	Terminal Terminal         // nil: the process's own
+	Dial     shell.Dial       // nil: the real network
+	Bind     func() conn.Bind // where test packets leave; nil: a UDP socket of this computer
+	Lookup   Lookup           // nil: this computer's resolver
+	// Cable opens the way to a box over a network card; nil: this computer's cards.
+	Cable  func(ctx context.Context, card string) (flash.Cable, error)
+	Web    http.RoundTripper // the way to download servers; nil: the real one
+	Keys   firmware.Keyring  // who may sign firmware; nil: OpenWrt
+	Rand   io.Reader         // nil: crypto/rand
+	Config string            // heimweg's own folder on this computer; "": the user's
+	Now    func() time.Time
 	// Upstream tells what the ISP router says of itself; nil: nobody asks it.
 	Upstream func(context.Context, home.Home, *router.Snapshot) trace.Upstream
 }
@@ -176,7 +179,7 @@ func (a *app) root() *cobra.Command {
 	f.StringSliceVar(&a.risks, "accept-risk", nil, "accept a loss by its name, such as drops-connection")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
 	root.AddCommand(a.initCommand(), a.planCommand(), a.applyCommand(), a.peerCommand(), a.statusCommand(),
-		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.firmwareCommand(), a.labCommand(), a.versionCommand())
+		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.flashCommand(), a.firmwareCommand(), a.labCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

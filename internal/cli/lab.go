@@ -43,6 +43,7 @@ type labFlags struct {
 	release, uplink string
 	lans            int
 	internet        bool
+	fromStock       bool
 	seed            uint64
 }
 
@@ -51,6 +52,7 @@ func (l *labFlags) flags(c *cobra.Command) {
 	f.StringVar(&l.release, "release", "24.10", "OpenWrt on the emulated box: 21.02, 22.03, 23.05, 24.10 or 25.12")
 	f.StringVar(&l.uplink, "uplink", home.Behind.String(), "where the box sits: behind-isp-router, direct or one-armed")
 	f.IntVar(&l.lans, "lans", 1, "home LANs: 1 or 2")
+	f.BoolVar(&l.fromStock, "from-stock", false, "begin with a FRITZ!Box 4040 that runs FRITZ!OS, and flash it")
 	f.Uint64Var(&l.seed, "seed", 1, "seed of the emulated home's chances")
 }
 
@@ -82,8 +84,10 @@ func (a *app) labTour() *cobra.Command {
 a real home gets: look at the router, plan, apply under guard, open the port on the
 ISP router (by the lab's hand), add a device, draw its QR code, make a WireGuard
 handshake with real cryptography, and fetch a page from the NAS through the tunnel.
+With --from-stock it begins earlier: a FRITZ!Box in its carton is flashed through its
+boot window, with images from an emulated download server.
 It ends with a non-zero exit code when any part fails.`,
-		Example: "  heimweg lab tour\n  heimweg lab tour --release 21.02 --uplink one-armed\n  heimweg lab tour --json",
+		Example: "  heimweg lab tour\n  heimweg lab tour --from-stock\n  heimweg lab tour --release 21.02 --uplink one-armed\n  heimweg lab tour --json",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.tour(cmd.Context(), l) },
 	}
 	l.flags(c)
@@ -103,6 +107,7 @@ type tour struct {
 	*app
 	ctx   context.Context
 	w     *world.World
+	stock stock // with --from-stock
 	dir   string
 	steps []TourStep
 	start time.Time
@@ -198,6 +203,13 @@ func (t *tour) heimweg(args ...string) error {
 	}
 	env.Bind = func() conn.Bind { return t.w.OutsideBind() }
 	env.Lookup = labLookup(t.w)
+	if t.stock.m != nil {
+		keys, err := t.stock.keys()
+		if err != nil {
+			return err
+		}
+		env.Cable, env.Web, env.Keys = t.stock.cable, t.stock.m.Transport(), keys
+	}
 	code := Run(t.ctx, env, append([]string{"--home", filepath.Join(t.dir, "home.toml")}, args...))
 	if !t.json {
 		indent(t.Out, strings.ReplaceAll(said.String(), t.dir+string(filepath.Separator), ""))
@@ -231,21 +243,10 @@ func (tourTerminal) IsTerminal() bool            { return false }
 func (tourTerminal) Size() (int, int, bool)      { return 0, 0, false }
 func (tourTerminal) ReadSecret() (string, error) { return "", io.EOF }
 
-func (t *tour) walk(l labFlags, o world.Options) (err error) {
+func (t *tour) walk(l labFlags, o world.Options) error {
 	ctx, cancel := context.WithTimeout(t.ctx, 2*time.Minute)
 	defer cancel()
-	if err := t.step("switching on an emulated home", func() error {
-		if t.w, err = world.New(ctx, o); err != nil {
-			return err
-		}
-		at, _ := t.w.RouterLAN()
-		t.tell("phone on mobile data · ISP router %s · OpenWrt %s at %s, fresh · NAS at %s", world.Public.Addr(), o.Line, at, t.w.NAS.Addr())
-		if err := t.w.WaitReady(ctx); err != nil {
-			return err
-		}
-		t.base = t.w.Router.Stats()
-		return nil
-	}); err != nil {
+	if err := t.switchOn(ctx, l, o); err != nil {
 		return err
 	}
 	at, _ := t.w.RouterLAN()
@@ -282,6 +283,26 @@ func (t *tour) walk(l labFlags, o world.Options) (err error) {
 		return err
 	}
 	return t.step("who is home", func() error { return t.heimweg("status") })
+}
+
+// switchOn makes the home: with a fresh OpenWrt box, or with one that has to be
+// flashed first.
+func (t *tour) switchOn(ctx context.Context, l labFlags, o world.Options) error {
+	if l.fromStock {
+		return t.flashFirst(ctx, o)
+	}
+	return t.step("switching on an emulated home", func() (err error) {
+		if t.w, err = world.New(ctx, o); err != nil {
+			return err
+		}
+		at, _ := t.w.RouterLAN()
+		t.tell("phone on mobile data · ISP router %s · OpenWrt %s at %s, fresh · NAS at %s", world.Public.Addr(), o.Line, at, t.w.NAS.Addr())
+		if err := t.w.WaitReady(ctx); err != nil {
+			return err
+		}
+		t.base = t.w.Router.Stats()
+		return nil
+	})
 }
 
 func (t *tour) addPhone(conf string) error {
@@ -363,7 +384,7 @@ func (a *app) labUp() *cobra.Command {
 		Use: "up", Short: "keep an emulated home running, to try every command by hand", Args: cobra.NoArgs,
 		Long: `up keeps an emulated home running until Ctrl-C and prints what to type in a second
 terminal, so that every command can be tried by hand. Only loopback ports are used.`,
-		Example: "  heimweg lab up\n  heimweg lab up --release 25.12 --uplink direct",
+		Example: "  heimweg lab up\n  heimweg lab up --from-stock\n  heimweg lab up --release 25.12 --uplink direct",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.labKeep(cmd.Context(), l) },
 	}
 	l.flags(c)
@@ -375,11 +396,22 @@ func (a *app) labKeep(ctx context.Context, l labFlags) error {
 	if err != nil {
 		return err
 	}
-	w, err := world.New(ctx, o)
+	dir, err := os.MkdirTemp("", "heimweg-lab-")
 	if err != nil {
 		return err
 	}
-	defer w.Close()
+	defer os.RemoveAll(dir)
+	start := func() (*world.World, error) { return world.New(ctx, o) }
+	if l.fromStock {
+		start = func() (*world.World, error) { return a.labFlash(ctx, o, dir) }
+	}
+	w, err := start()
+	if w != nil {
+		defer w.Close()
+	}
+	if err != nil {
+		return err
+	}
 	ssh, err := w.BridgeSSH(0)
 	if err != nil {
 		return err
@@ -391,11 +423,6 @@ func (a *app) labKeep(ctx context.Context, l labFlags) error {
 	if err := w.MapPort(home.DefaultPort); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "heimweg-lab-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
 	if a.json {
 		if err := a.printJSON(map[string]any{"router": ssh.Addr(), "outside": out.Addr(), "config": dir, "endpoint": world.EndpointName}); err != nil {
 			return err

@@ -18,15 +18,30 @@ func (a *app) upCommand() *cobra.Command {
 	var n answers
 	var d delivery
 	var peer string
+	var f flashFlags
+	var first bool
+	var images []string
 	c := &cobra.Command{
 		Use: "up", Short: "the whole evening: home.toml, plan, apply, first device, proof", Args: cobra.NoArgs,
 		Long: `up does what is not done yet: it writes home.toml (init), shows and applies the
-plan, adds the first device, and verifies. Run it again at any time.`,
+plan, adds the first device, and verifies. Run it again at any time.
+
+With --flash it begins with a box that still runs AVM's firmware: see heimweg flash.
+Everything goes over the same cable.`,
 		Example: `  heimweg up
+  heimweg up --flash --board 4040
   heimweg up --peer phone --endpoint home.example.net`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.up(cmd.Context(), n, d, peer) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !first {
+				return a.up(cmd.Context(), n, d, peer)
+			}
+			return a.upFromStock(cmd.Context(), f, images, func(ctx context.Context) error { return a.up(ctx, n, d, peer) })
+		},
 	}
 	n.flags(c)
+	f.add(a, c)
+	c.Flags().BoolVar(&first, "flash", false, "flash the box first")
+	c.Flags().StringSliceVar(&images, "image", nil, "with --flash: this file instead of the release's")
 	c.Flags().StringVar(&peer, "peer", "", "name of the first device (default: asked for)")
 	c.Flags().StringVarP(&d.conf, "output", "o", "", "write the first device's configuration to this file")
 	c.Flags().StringVar(&d.png, "png", "", "write its QR code to this PNG file")

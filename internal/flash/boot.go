@@ -34,6 +34,7 @@ func (s *Session) FirstBoot(ctx context.Context, settle bool) (Result, error) {
 		return r, s.explain(err)
 	}
 	r.Board, r.Settled, r.Took = l.state.Board, l.state.Settled(), time.Since(s.began)
+	r.HostKey = l.key
 	return r, nil
 }
 

@@ -316,6 +316,7 @@ func explainCard(err error) *fault.Fault {
 		address *hostnet.NeedsAddressError
 		lent    *hostnet.LentError
 		left    *hostnet.LeftError
+		record  *hostnet.RecordError
 	)
 	switch {
 	case errors.As(err, &none) && none.Wanted != "":
@@ -329,16 +330,16 @@ func explainCard(err error) *fault.Fault {
 		return fault.NewUsage("not-a-cable", "%s", air).Do("connect the box by a cable, and name that card with --card")
 	case errors.As(err, &address):
 		f := fault.New("needs-address", "%s needs the address %s, which heimweg may not give it", address.Card.Name, address.Address).Saw("%s", address.Cause)
-		a := hostnet.Advise(runtime.GOOS, address.Card, address.Address)
-		for _, l := range append(a.Menu, a.Command...) {
-			f.Because("%s", l)
-		}
-		return f.Do("set it, or run heimweg with administrator rights, then run the same command again").Exits(fault.ExitNeedsPerson)
+		return f.Because("%s", strings.TrimSpace(hostnet.Advise(runtime.GOOS, address.Card, address.Address).String())).
+			Do("set it, or run heimweg with administrator rights; then run the same command again").Exits(fault.ExitNeedsPerson)
 	case errors.As(err, &refused):
 		return fault.New("not-allowed", "this system does not allow %s on %s", refused.What, refused.Card.Name).Saw("%s", refused.Cause).
 			Do("run the same command with administrator rights (sudo heimweg flash …)")
 	case errors.As(err, &lent):
 		return fault.New("busy", "another heimweg is flashing on this computer").Saw("%s", lent).Do("let it end, then run this command again")
+	case errors.As(err, &record):
+		return fault.New("bad-record", "heimweg's note of what it borrowed on this computer cannot be read").Saw("%s", record).
+			Do("look whether your network card has an address that is not yours, then remove %s", record.Path)
 	case errors.As(err, &left):
 		return fault.New("left-behind", "something that was borrowed on this computer could not be given back").Saw("%s", left).
 			Do("run the same command again, with the same rights; it cleans up first")

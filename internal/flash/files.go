@@ -34,6 +34,7 @@ type File struct {
 	Role   Role // of a fetched file; a given one shows it by its bytes
 	Name   string
 	Data   []byte
+	SHA256 string // that it must have, in hex; "" when nobody said
 	Signed string // who vouches for it: "signed by OpenWrt (24.10)"; "" when nobody was asked
 	Image  image.Image
 }
@@ -220,6 +221,10 @@ func (f *File) identify() error {
 	m, err := image.Identify(bytes.NewReader(f.Data), int64(len(f.Data)))
 	if err != nil {
 		return err
+	}
+	if f.SHA256 != "" && !strings.EqualFold(f.SHA256, m.SHA256) {
+		return fault.New("image-damaged", "%s changed on this computer after it was checked", f.Name).Saw("SHA-256 %s, it was %s", m.SHA256, f.SHA256).
+			Do("run the same command again")
 	}
 	f.Image = m
 	return nil

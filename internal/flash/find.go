@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/heimweg/heimweg/internal/eva"
 	"github.com/heimweg/heimweg/internal/event"
 	"github.com/heimweg/heimweg/internal/fault"
@@ -148,6 +150,7 @@ type linkNews struct {
 type login struct {
 	at    netip.Addr
 	state openwrt.BootState
+	key   ssh.PublicKey // the host's
 	err   error
 }
 
@@ -299,7 +302,7 @@ func (h *hunt) look(ctx context.Context, seen func(netip.Addr)) error {
 
 // held asks a box that was just caught what it is.
 func (h *hunt) held(ctx context.Context, box *eva.Box) (bool, error) {
-	h.tell.Note(wayStage, "held. No hurry any more.")
+	h.tell.Note(WayStage, "held. No hurry any more.")
 	env, err := box.Environment(ctx)
 	var lost *eva.LostError
 	if errors.As(err, &lost) && ctx.Err() == nil && h.dropped < 3 {
@@ -339,11 +342,9 @@ type huntError struct {
 
 func (e *huntError) Unwrap() error { return e.NotFoundError }
 
-// The stages of what is told.
-const (
-	wayStage   = "way" // cable dead → link up → bootloader seen → held
-	cableStage = "cable"
-)
+// WayStage is the stage of the notes that make one line: cable dead → link up →
+// bootloader seen → held.
+const WayStage = "way"
 
 // link takes a change of the cable; again: what was seen before belongs to the
 // box's last life.
@@ -359,11 +360,11 @@ func (h *hunt) link(l linkNews) (again bool) {
 	h.hints = 0
 	h.hint.Reset(hintFirst)
 	if !l.up {
-		h.tell.Note(wayStage, "cable dead")
+		h.tell.Note(WayStage, "cable dead")
 		return was
 	}
 	h.upAt = time.Now()
-	h.tell.Note(wayStage, "link up")
+	h.tell.Note(WayStage, "link up")
 	if err := h.s.use(); err != nil { // a link that was down may have cost the addresses
 		h.tell.Note("search", "our addresses on the cable could not be set again: "+err.Error())
 	}
@@ -376,7 +377,7 @@ func (h *hunt) sightsLeft() {
 		select {
 		case x := <-h.sights:
 			if x.What == eva.Answered {
-				h.tell.Note(wayStage, "bootloader seen at "+x.At.String())
+				h.tell.Note(WayStage, "bootloader seen at "+x.At.String())
 			}
 		default:
 			return
@@ -388,7 +389,7 @@ func (h *hunt) sightsLeft() {
 func (h *hunt) saw(ctx context.Context, x eva.Sight) (again bool, err error) {
 	switch x.What {
 	case eva.Answered:
-		h.tell.Note(wayStage, "bootloader seen at "+x.At.String())
+		h.tell.Note(WayStage, "bootloader seen at "+x.At.String())
 	case eva.SeenElsewhere:
 		return h.goThere(x.At), nil
 	case eva.Refused, eva.OtherFTP:
@@ -431,7 +432,7 @@ func (h *hunt) goThere(a netip.Addr) (again bool) {
 		return false
 	}
 	h.s.near = near
-	h.tell.Note(wayStage, "a bootloader answers from "+a.String())
+	h.tell.Note(WayStage, "a bootloader answers from "+a.String())
 	return true
 }
 
@@ -459,7 +460,7 @@ func (h *hunt) loggedIn(l login) (resumes bool, err error) {
 	switch {
 	case l.err == nil && l.state.Root == openwrt.RAMSystem && h.s.leaving: // on its way out
 	case l.err == nil && l.state.Root == openwrt.RAMSystem:
-		h.tell.Note(wayStage, "the system in RAM of an earlier run answers at "+l.at.String())
+		h.tell.Note(WayStage, "the system in RAM of an earlier run answers at "+l.at.String())
 		h.s.ram = &l.state
 		return true, nil
 	case l.err == nil, errors.As(l.err, &auth):

@@ -29,6 +29,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/heimweg/heimweg/internal/eva"
 	"github.com/heimweg/heimweg/internal/event"
 	"github.com/heimweg/heimweg/internal/fault"
@@ -222,6 +224,7 @@ type Result struct {
 	Checks  []CheckLine   `json:"checks,omitempty"`
 	Settled bool          `json:"settled"`
 	Took    time.Duration `json:"took_ns"` // of the first boot
+	HostKey ssh.PublicKey `json:"-"`       // of its SSH server
 }
 
 // A CheckLine is what the box read back.

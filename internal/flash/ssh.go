@@ -28,6 +28,7 @@ func (s *Session) login(ctx context.Context, at netip.Addr) login {
 		return l
 	}
 	defer c.Close()
+	l.key = c.HostKey()
 	l.state, l.err = openwrt.LookBoot(ctx, c)
 	return l
 }
