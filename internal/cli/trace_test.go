@@ -703,7 +703,7 @@ func TestTraceFromHosts(t *testing.T) {
 		if (got.Death == nil) != c.lives || got.Death != nil && got.Death.Cause != c.cause {
 			t.Errorf("%s: %s", c.to, got.Headline)
 		}
-		since := h.w.Fates()[len(h.w.Fates())-1].Seq
+		since := h.newest()
 		if c.flags != nil {
 			guest.Emit(lab.BuildUDP(netip.MustParseAddrPort("192.168.2.7:4711"), to, []byte("knock")))
 		} else {
@@ -717,6 +717,12 @@ func TestTraceFromHosts(t *testing.T) {
 			t.Errorf("%s: the fabric says that it died: %v", c.to, died)
 		}
 	}
+}
+
+// newest is the place of the record's newest line.
+func (h *house) newest() uint64 {
+	all := h.w.Fates()
+	return all[len(all)-1].Seq
 }
 
 // diedSince waits for the end of a packet to an address, and tells whether it
@@ -757,7 +763,7 @@ func TestTraceHalfOpenDoor(t *testing.T) {
 			h.sh("uci set firewall.hw_wg_in.family=ipv4" + firewallReload)
 		}
 		got := h.trace("--from", "2001:db8:1::9", "--to", to.Addr().String(), "--udp", "51820")
-		since := h.w.Fates()[len(h.w.Fates())-1].Seq
+		since := h.newest()
 		outside.Emit(lab.BuildUDP(netip.MustParseAddrPort("[2001:db8:1::9]:4711"), to, []byte("knock")))
 		died := h.diedSince(t, since, to)
 		if died == open || (got.Death == nil) != open {
