@@ -155,7 +155,7 @@ func (c *contest) talk(d *draw) string {
 	if d.in(20) && p.SrcPort != 0 { // a stranger on the same way
 		p.SrcPort += 20000
 		if p.Proto == firewall.TCP {
-			p.SYN, p.ACK = true, false
+			p.SYN, p.ACK, p.FIN, p.RST = true, false, false, false
 		}
 		_, diff = c.both(event{dev, p, false})
 	}

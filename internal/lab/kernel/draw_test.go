@@ -339,7 +339,7 @@ func (d *draw) packet() (string, firewall.Packet) {
 		p.Proto, p.SYN = firewall.TCP, true
 	case 6:
 		p.Proto = firewall.TCP
-		switch d.IntN(4) {
+		switch d.IntN(5) {
 		case 0:
 			p.ACK = true
 		case 1:
@@ -348,6 +348,11 @@ func (d *draw) packet() (string, firewall.Packet) {
 			p.FIN, p.ACK = true, true
 		case 3:
 			p.RST = true
+		case 4: // what no TCP sends
+			p.SYN, p.ACK, p.FIN, p.RST = d.in(50), d.in(50), d.in(50), d.in(50)
+			if !p.SYN && !p.ACK && !p.FIN && !p.RST {
+				p.ACK = true // none at all means data to the model
+			}
 		}
 	case 7, 8:
 		p = d.icmp(p)

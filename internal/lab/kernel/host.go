@@ -5,6 +5,7 @@ package kernel
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -179,6 +180,17 @@ func (h *Host) Addr(dev string, addrs ...string) error {
 	})
 }
 
+// replace gives a device an address that it may have already.
+func (h *Host) replace(dev, a string) error {
+	return h.change(dev, func(l netlink.Link) error {
+		addr, err := netlink.ParseAddr(a)
+		if err != nil {
+			return err
+		}
+		return h.nl.AddrReplace(l, addr)
+	})
+}
+
 // Route sends packets for a network out of a device, to a next hop if via is not
 // empty. "default" means everything of via's family.
 func (h *Host) Route(dst, via, dev string) error {
@@ -218,6 +230,67 @@ func nft(ruleset string) error {
 		return fmt.Errorf("nft: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// Spoke is a rule of a loaded ruleset that packets have met.
+type Spoke struct {
+	Chain   string
+	Does    string // "accept", "drop", "jump refuse"
+	Comment string // of [firewall.Ruleset.NFT]: the section
+	Packets int
+}
+
+// Spoke lists the rules that packets have met, by their counters.
+func (h *Host) Spoke() ([]Spoke, error) {
+	var out []byte
+	err := h.Do(func() (err error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		out, err = exec.CommandContext(ctx, "nft", "-j", "list", "ruleset").Output()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nft: %w", err)
+	}
+	var all struct {
+		Nftables []struct {
+			Rule *struct {
+				Chain, Comment string
+				Expr           []map[string]json.RawMessage
+			}
+		}
+	}
+	if err := json.Unmarshal(out, &all); err != nil {
+		return nil, fmt.Errorf("nft: %w", err)
+	}
+	var spoke []Spoke
+	for _, o := range all.Nftables {
+		if o.Rule == nil {
+			continue
+		}
+		s := Spoke{Chain: o.Rule.Chain, Comment: o.Rule.Comment}
+		for _, e := range o.Rule.Expr {
+			for word, value := range e {
+				var v struct {
+					Packets int
+					Target  string
+				}
+				_ = json.Unmarshal(value, &v) // of other words null, lists, texts
+				switch word {
+				case "counter":
+					s.Packets = v.Packets
+				case "jump":
+					s.Does = "jump " + v.Target
+				case "accept", "drop", "reject", "masquerade", "dnat", "snat", "redirect":
+					s.Does = word
+				}
+			}
+		}
+		if s.Packets > 0 {
+			spoke = append(spoke, s)
+		}
+	}
+	return spoke, nil
 }
 
 // Forget drops all connections that the host remembers.

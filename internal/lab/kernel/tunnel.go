@@ -6,22 +6,20 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
 	"golang.zx2c4.com/wireguard/tun"
 )
 
 // Tunnel is a WireGuard interface: wireguard-go on a tun device of the kernel,
-// with its own sockets, as it runs on routers and phones without a kernel module.
+// as it runs on phones and on hosts without the kernel's module.
 type Tunnel struct {
-	host *Host
-	dev  *device.Device
+	dev *device.Device
 }
 
 // WireGuard makes the interface and configures it in the words of wireguard-go's
 // own interface (keys in hex, "listen_port=51820"). It has no address yet.
 func (h *Host) WireGuard(name string, mtu int, config string) (*Tunnel, error) {
-	t := &Tunnel{host: h}
+	t := &Tunnel{}
 	err := h.Do(func() error {
 		d, err := tun.CreateTUN(name, mtu)
 		if err != nil {
@@ -32,12 +30,11 @@ func (h *Host) WireGuard(name string, mtu int, config string) (*Tunnel, error) {
 			}
 		}()
 		quiet := &device.Logger{Verbosef: device.DiscardLogf, Errorf: device.DiscardLogf}
-		t.dev = device.NewDevice(&tunDevice{Device: d, mtu: mtu, events: make(chan tun.Event)}, conn.NewStdNetBind(), quiet)
+		t.dev = device.NewDevice(&tunDevice{Device: d, mtu: mtu, events: make(chan tun.Event)}, &bind{host: h}, quiet)
 		if err := t.dev.IpcSet(config); err != nil {
 			t.dev.Close()
 			return err
 		}
-		// The sockets are opened here, on this thread, and so in this namespace.
 		return t.dev.Up()
 	})
 	if err != nil {
@@ -59,9 +56,7 @@ func (t *tunDevice) MTU() (int, error)        { return t.mtu, nil }
 func (t *tunDevice) Events() <-chan tun.Event { return t.events }
 
 // Set changes the configuration.
-func (t *Tunnel) Set(config string) error {
-	return t.host.Do(func() error { return t.dev.IpcSet(config) })
-}
+func (t *Tunnel) Set(config string) error { return t.dev.IpcSet(config) }
 
 // Get reads one value of the only peer, or of the interface: "endpoint".
 func (t *Tunnel) Get(key string) string {
