@@ -183,6 +183,7 @@ func (c *compiler) dropStray(z *zone, m zoneMatch) []rule {
 		}
 		if cond.family != 0 && cond.family != only {
 			c.refuse(z.s, "masquerades another family than that of its subnet, the ruleset cannot be loaded")
+			return nil
 		}
 		cond.family = only
 	}
