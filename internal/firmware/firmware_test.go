@@ -243,8 +243,12 @@ func TestAnotherRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := source(t, m, func(o *Options) { o.From = dir })
-	if _, err := s.Get(context.Background(), want4040, nil); doubt(err) != WrongRelease {
-		t.Errorf("%v", err)
+	uboot := want4040 // whose name says no release
+	uboot.Profile, uboot.Type, uboot.UBoot = "avm_fritzbox-7530", TypeUBoot, "fritz7520"
+	for _, w := range []Want{want4040, uboot} {
+		if _, err := s.Get(context.Background(), w, nil); doubt(err) != WrongRelease {
+			t.Errorf("%s: %v", w.Type, err)
+		}
 	}
 }
 
