@@ -3,6 +3,7 @@ package device
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -248,6 +249,30 @@ func TestPowerCutWhileWriting(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The switch is played with, at any moment of the boot: the box comes up as ever, and
+// nothing is left running in a box without power.
+func TestSwitchAtAnyMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newBench(t, "4040", nil)
+		p.Preload(imagetest.EVA(imagetest.Options{}))
+		r := rand.New(rand.NewPCG(1, 2))
+		for range 60 {
+			p.Power(true)
+			<-time.After(time.Duration(r.Int64N(int64(80 * time.Second))))
+			p.Power(false)
+			if up, _ := p.Link(); up || p.Router.On() || len(p.lan.Seen()) != 3 {
+				t.Fatalf("without power: carrier %v, router %v, on the link %v", up, p.Router.On(), p.lan.Seen())
+			}
+			if r.IntN(2) == 0 {
+				<-time.After(time.Second)
+			}
+		}
+		p.Power(true)
+		p.wait(OpenWrt)
+		p.must("true", nil)
+	})
 }
 
 // The power fails while sysupgrade writes: the box is red, and the bootloader takes

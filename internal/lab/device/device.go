@@ -57,8 +57,6 @@ type Box struct {
 	carrier bool
 	changed chan struct{} // closed at every change of carrier
 	fresh   int           // the writing of the flash that Router was installed from
-
-	lives sync.WaitGroup
 }
 
 // New puts a box into the world, switched off, with the maker's firmware on it.
@@ -93,7 +91,6 @@ func (d *Box) system(o owrt.Options) owrt.Options {
 // Power switches the box on or off.
 func (d *Box) Power(on bool) {
 	if on {
-		d.lives.Wait()
 		d.EVA.Power(true)
 		return
 	}
@@ -110,7 +107,6 @@ func (d *Box) Power(on bool) {
 func (d *Box) Close() {
 	d.Power(false)
 	d.EVA.Close()
-	d.lives.Wait()
 	d.Router.Close()
 }
 
@@ -198,8 +194,6 @@ var stockAddr = netip.MustParseAddr("192.168.178.1")
 
 // run is everything after the bootloader.
 func (d *Box) run(ctx context.Context, ram []byte, runs func(string)) {
-	d.lives.Add(1)
-	defer d.lives.Done()
 	var p program
 	inMemory := ram != nil
 	if inMemory {

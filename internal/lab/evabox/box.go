@@ -128,6 +128,7 @@ type Box struct {
 	pasv     uint16
 	addr     netip.Addr
 	off      context.CancelFunc
+	life     chan struct{} // closed when the last life is over
 	work     sync.WaitGroup
 	resets   int
 }
@@ -207,7 +208,15 @@ func (b *Box) Power(on bool) {
 	if on {
 		ctx, cancel := context.WithCancel(context.Background())
 		b.off = cancel
-		b.spawn(func() { b.run(ctx) })
+		last, over := b.life, make(chan struct{})
+		b.life = over
+		b.spawn(func() {
+			defer close(over)
+			if last != nil {
+				<-last // nothing of the last life may touch this one
+			}
+			b.run(ctx)
+		})
 		b.mu.Unlock()
 		return
 	}

@@ -65,6 +65,15 @@ func TestCableToTheBootWindow(t *testing.T) {
 		if n, _ := conn.Read(buf); !strings.HasPrefix(string(buf[:n]), "220 ADAM2 FTP Server ready") {
 			t.Errorf("greets with %q", buf[:n])
 		}
+		// A box that is held can be told to move; the next connection finds it there.
+		pc.WriteTo([]byte(strings.Replace(string(ask), "\xb2\x01", "\xb2\x07", 1)), net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.168.178.1:5035")))
+		<-time.After(time.Second)
+		if conn, err = c.DialTCP(within(t, time.Second), netip.MustParseAddrPort("192.168.178.7:21")); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(buf); !strings.HasPrefix(string(buf[:n]), "220 ADAM2 FTP Server ready") {
+			t.Errorf("after a move it greets with %q, %v", buf[:n], err)
+		}
 		w.Device.Power(false)
 		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		if _, err := conn.Read(buf); err == nil || !strings.Contains(err.Error(), "timeout") {
