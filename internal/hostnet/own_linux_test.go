@@ -70,3 +70,80 @@ func TestOwnFindsAndFlashes(t *testing.T) {
 		})
 	}
 }
+
+// From the bootloader's first breath, the moment it listens, until we are logged
+// in, over a cable between two kernels, power-on after power-on: the windows are
+// caught however short they are.
+func BenchmarkFirstBreath(b *testing.B) {
+	c := newCable(b)
+	k := ownCable(b, c)
+	b.ReportAllocs()
+	var took []time.Duration
+	for b.Loop() {
+		box := evabox.New(c, evabox.Options{Times: evabox.Times{
+			Link: time.Millisecond, Stack: time.Duration(len(took)*7%61) * time.Millisecond, Window: 1500 * time.Millisecond, Boot: time.Minute,
+		}})
+		drain(c.opened)
+		found := make(chan time.Time, 1)
+		go func() {
+			find(b, k).Close()
+			found <- time.Now()
+		}()
+		box.Power(true)
+		opened, at := <-c.opened, <-found
+		took = append(took, at.Sub(opened))
+		box.Close()
+	}
+	slices.Sort(took)
+	at := func(p int) float64 { return float64(took[(len(took)-1)*p/100].Microseconds()) / 1000 }
+	b.ReportMetric(at(50), "p50-ms")
+	b.ReportMetric(at(99), "p99-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+func drain(c chan time.Time) {
+	for {
+		select {
+		case <-c:
+		default:
+			return
+		}
+	}
+}
+
+// How much of what a box takes a second we give it, at the rate of a real flash
+// and at one that no box reaches.
+func BenchmarkUpload(b *testing.B) {
+	for _, way := range []Way{Own, Lent} {
+		for name, rate := range map[string]int{"230kB": 230_000, "10MB": 10_000_000, "100MB": 100_000_000} {
+			b.Run(string(way)+"/"+name, func(b *testing.B) { benchmarkUpload(b, way, rate) })
+		}
+	}
+}
+
+func benchmarkUpload(b *testing.B, way Way, rate int) {
+	c := newCable(b)
+	k, err := Open(b.Context(), c.card(), Options{At: eva.Usual(), Only: way})
+	must(b, err)
+	defer k.Close()
+	must(b, k.Use(netip.MustParsePrefix("192.168.178.2/24")))
+	times := quick
+	times.Rate = rate
+	box := evabox.New(c, evabox.Options{Times: times})
+	defer box.Close()
+	box.Power(true)
+	held := find(b, k)
+	defer held.Close()
+	image := evabox.Image4040(1_000_000, 1_000_000)
+	e, err := held.Environment(b.Context())
+	must(b, err)
+	p, err := eva.NewPlan(e, eva.File{Role: eva.Firmware, Size: int64(len(image))})
+	must(b, err)
+	b.SetBytes(int64(len(image)))
+	began := time.Now()
+	for b.Loop() {
+		_, err := held.Send(b.Context(), p, nil, bytes.NewReader(image))
+		must(b, err)
+	}
+	b.ReportMetric(float64(len(image))*float64(b.N)/time.Since(began).Seconds()/float64(rate), "of-rate")
+}

@@ -75,6 +75,15 @@ func ends(p []byte) (from, to netip.Addr, ok bool) {
 	return from, to, false
 }
 
+// isCall reports whether a frame begins a TCP connection: SYN without ACK.
+func isCall(f []byte) bool {
+	if len(f) < headLen+40 || f[headLen]>>4 != 4 || f[headLen+9] != 6 {
+		return false
+	}
+	at := headLen + int(f[headLen]&15)*4
+	return len(f) >= at+20 && f[at+13]&0x12 == 0x02
+}
+
 // groupMAC is where packets for a group of hosts go.
 func groupMAC(a netip.Addr) MAC {
 	if a.Is4() {

@@ -17,6 +17,8 @@ const (
 	confirm   = time.Second            // silence after which it is asked again before it is relied on
 	keepFor   = 3 * time.Second        // how long packets wait for an answer
 	keepMany  = 64                     // how many of them
+	keepCalls = 4                      // beginnings of connections that are repeated
+	answerIn  = 20 * time.Millisecond  // in which a box that hears us answers one
 	remembers = 256                    // neighbours; a box has one address, the rest is noise
 )
 
@@ -27,6 +29,20 @@ type neighbour struct {
 	asked   time.Time
 	waits   [][]byte  // whole frames without their destination
 	waiting time.Time // since when
+
+	// Connections begun without an answer so far. Whoever switched a box off and on
+	// again knows its MAC, so the first packet of a connection leaves before the
+	// box can hear it, and the stack repeats it only after a second.
+	calls  [][]byte
+	called time.Time // the last of them
+}
+
+// call remembers the first packet of a connection.
+func (n *neighbour) call(frame []byte, now time.Time) {
+	if isCall(frame) {
+		n.calls = append(n.calls[max(0, len(n.calls)-keepCalls+1):], slices.Clone(frame))
+		n.called = now
+	}
 }
 
 func (n *neighbour) alive(now time.Time) bool { return now.Sub(n.heard) < quiet }
@@ -50,7 +66,7 @@ func (t table) get(a netip.Addr) *neighbour {
 func (t table) drop() {
 	var oldest netip.Addr
 	for a, n := range t {
-		if len(n.waits) == 0 && (!oldest.IsValid() || n.heard.Before(t[oldest].heard)) {
+		if !n.expected() && (!oldest.IsValid() || n.heard.Before(t[oldest].heard)) {
 			oldest = a
 		}
 	}
@@ -58,12 +74,22 @@ func (t table) drop() {
 }
 
 // learn notes where an address lives. It returns the frames that waited for it,
-// and whether it was silent before.
-func (t table) learn(a netip.Addr, mac MAC, now time.Time) (ready [][]byte, news bool) {
+// and whether it was silent before. It has answered our calls if that is what we
+// heard; else those that it cannot have heard are repeated.
+func (t table) learn(a netip.Addr, mac MAC, answered bool, now time.Time) (ready [][]byte, news bool) {
 	n := t.get(a)
 	news = !n.alive(now)
 	n.mac, n.heard = mac, now
-	ready, n.waits = n.waits, nil
+	switch {
+	case answered:
+		n.calls = nil
+	case now.Sub(n.called) >= answerIn:
+		ready, n.calls = n.calls, nil
+	}
+	for _, f := range n.waits {
+		n.call(f, now)
+	}
+	ready, n.waits = append(ready, n.waits...), nil
 	for _, f := range ready {
 		copy(f, mac[:])
 	}
@@ -84,14 +110,13 @@ func (t table) forget() {
 func (t table) due(look []netip.Addr, now time.Time) []netip.Addr {
 	var out []netip.Addr
 	for a, n := range t {
-		if len(n.waits) == 0 {
-			continue
-		}
 		if now.Sub(n.waiting) > keepFor {
 			n.waits = nil
-			continue
 		}
-		if a.Is4() {
+		if now.Sub(n.called) > keepFor {
+			n.calls = nil
+		}
+		if a.Is4() && n.expected() && now.Sub(n.asked) >= askEvery/2 {
 			out = append(out, a)
 		}
 	}
@@ -112,10 +137,13 @@ func (t table) due(look []netip.Addr, now time.Time) []netip.Addr {
 	return out
 }
 
-// waiting reports whether packets wait for anyone.
+// expected reports whether something waits for a sign of life.
+func (n *neighbour) expected() bool { return len(n.waits) > 0 || len(n.calls) > 0 }
+
+// waiting reports whether anything waits for anyone.
 func (t table) waiting() bool {
 	for n := range maps.Values(t) {
-		if len(n.waits) > 0 {
+		if n.expected() {
 			return true
 		}
 	}

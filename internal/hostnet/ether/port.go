@@ -401,7 +401,11 @@ func (p *Port) address(frame []byte) (MAC, bool) {
 	now := time.Now()
 	n := p.table.get(to)
 	known := n.mac != MAC{}
-	if known && now.Sub(n.heard) < confirm {
+	if known {
+		head(frame, n.mac, p.opt.MAC, kindOf(frame[headLen:]))
+		n.call(frame, now)
+	}
+	if known && !n.expected() && now.Sub(n.heard) < confirm {
 		return n.mac, true
 	}
 	if !known && len(n.waits) == 0 {
@@ -467,7 +471,7 @@ func (p *Port) takeARP(b []byte) {
 	if answer {
 		_ = p.frames.WriteFrame(arp{op: arpAnswer, fromMAC: p.opt.MAC, fromAddr: a.toAddr, toMAC: a.fromMAC, toAddr: a.fromAddr}.frame(a.fromMAC))
 	}
-	p.heard(a.fromAddr, a.fromMAC)
+	p.heard(a.fromAddr, a.fromMAC, false)
 }
 
 func (p *Port) takeIP(b []byte, mac MAC) {
@@ -476,7 +480,7 @@ func (p *Port) takeIP(b []byte, mac MAC) {
 		return
 	}
 	if from.Is4() || from.IsLinkLocalUnicast() {
-		p.heard(from, mac)
+		p.heard(from, mac, b[0]>>4 == 4 && b[9] == 6)
 	}
 	if who, ok := asksFor(b); ok && who == p.fe80 && from.IsLinkLocalUnicast() {
 		_ = p.frames.WriteFrame(iAm(p.opt.MAC, p.fe80, mac, from))
@@ -488,8 +492,9 @@ func (p *Port) takeIP(b []byte, mac MAC) {
 	_, _ = p.stack.Write([][]byte{b}, 0)
 }
 
-// heard notes a sign of life, sends what waited for it, and tells whoever looks.
-func (p *Port) heard(a netip.Addr, mac MAC) {
+// heard notes a sign of life, which may be an answer by TCP, sends what waited for
+// it, and tells whoever looks.
+func (p *Port) heard(a netip.Addr, mac MAC, answered bool) {
 	if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || mac[0]&1 == 1 {
 		return
 	}
@@ -498,7 +503,7 @@ func (p *Port) heard(a netip.Addr, mac MAC) {
 		p.mu.Unlock()
 		return
 	}
-	ready, news := p.table.learn(a, mac, time.Now())
+	ready, news := p.table.learn(a, mac, answered, time.Now())
 	if news && a.Is4() {
 		for l := range p.looks {
 			l.tell(a)

@@ -64,6 +64,7 @@ func (s *Stack) ListenEveryone(port uint16) (net.PacketConn, error) {
 		return nil, errors.New(err.String())
 	}
 	ep.SocketOptions().SetBroadcast(true)
+	ep.SocketOptions().SetMulticastLoop(false) // else one hears oneself
 	if err := ep.Bind(tcpip.FullAddress{NIC: nicID, Port: port}); err != nil {
 		ep.Close()
 		return nil, fmt.Errorf("UDP port %d: %s", port, err)
