@@ -307,7 +307,7 @@ func inNow(h home.Home, s *router.Snapshot, k key.Public) bool {
 }
 
 // watchTimes is how often a device's endpoint is looked at, a second apart.
-const watchTimes = 4
+const watchTimes = 3
 
 func (a *app) samples(ctx context.Context, v *visit, k key.Public) ([]cryptokey.Sample, error) {
 	seen, err := openwrt.Whereabouts(ctx, v.Shell(), v.file.Home.Tunnel.Interface, watchTimes)
