@@ -85,7 +85,7 @@ a real home gets: look at the router, plan, apply under guard, open the port on 
 ISP router (by the lab's hand), add a device, draw its QR code, make a WireGuard
 handshake with real cryptography, and fetch a page from the NAS through the tunnel.
 With --from-stock it begins earlier: a FRITZ!Box in its carton is flashed through its
-boot window, with images from an emulated download server.
+boot window, with images from an emulated mirror.
 It ends with a non-zero exit code when any part fails.`,
 		Example: "  heimweg lab tour\n  heimweg lab tour --from-stock\n  heimweg lab tour --release 21.02 --uplink one-armed\n  heimweg lab tour --json",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.tour(cmd.Context(), l) },
@@ -266,6 +266,10 @@ func (t *tour) walk(l labFlags, o world.Options) error {
 		return err
 	}
 	if err := t.step("opening the port on the ISP router, by the lab's hand", func() error {
+		// Applying renews the WAN side's address, which takes a moment.
+		if err := t.w.WaitReady(ctx); err != nil {
+			return err
+		}
 		to, _ := t.w.RouterWAN()
 		t.tell("UDP %d → %s", home.DefaultPort, to)
 		return t.w.MapPort(home.DefaultPort)

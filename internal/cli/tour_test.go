@@ -98,6 +98,9 @@ func TestNobodyIsCutOff(t *testing.T) {
 			}
 			heimweg("init", "--yes", "--router", "192.168.1.1", "--endpoint", world.EndpointName, "--input", "reject")
 			heimweg("apply", "--yes")
+			if err := w.WaitReady(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			if err := w.MapPort(home.DefaultPort); err != nil {
 				t.Fatal(err)
 			}
