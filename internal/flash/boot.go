@@ -1,6 +1,7 @@
 package flash
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -45,6 +46,10 @@ func (s *Session) fromFlash(l login) (bool, error) {
 	case errors.As(l.err, &auth):
 		return false, &otherSystemError{"it wants a password"}
 	case l.err != nil:
+		return false, nil
+	case s.oldKey != nil && bytes.Equal(l.key.Marshal(), s.oldKey.Marshal()) && time.Since(s.began) > leaveTime:
+		return false, &stillRAMError{l.state.Trouble}
+	case s.oldKey != nil && bytes.Equal(l.key.Marshal(), s.oldKey.Marshal()): // the one that installs, on its way out
 		return false, nil
 	case l.state.Root == openwrt.RAMSystem && time.Since(s.began) > leaveTime:
 		return false, &stillRAMError{l.state.Trouble}

@@ -11,6 +11,7 @@ import (
 	"github.com/heimweg/heimweg/internal/eva"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/hostnet"
+	"github.com/heimweg/heimweg/internal/image"
 	"github.com/heimweg/heimweg/internal/openwrt"
 	"github.com/heimweg/heimweg/internal/shell"
 )
@@ -54,6 +55,12 @@ func (s *Session) fault(err error) *fault.Fault {
 		return fault.New("no-next-stage", "U-Boot was started in the box's memory and asked nobody for its next stage within %s", tftp.after).
 			Saw("no request for %s reached this computer at 192.168.1.70", tftp.name).Because("nothing was written; usually a firewall on this computer drops UDP port 69").
 			Do("allow UDP port 69 on %s, then %s", s.cable.Name(), repeat)
+	case errors.As(err, &flash) && s.method == image.FromUBoot:
+		f := fault.New("already-openwrt", "the box has an OpenWrt on its flash already, which starts before anything else can").Because("nothing was written")
+		if flash.err != nil {
+			f.Saw("it wants a password")
+		}
+		return f.Do("heimweg upgrade brings it a newer release; to start over, reset it first (on the box: firstboot -y && reboot)")
 	case errors.As(err, &flash):
 		return fault.New("ram-refused", "the box did not start the system in its memory, it started what is on its flash").
 			Because("nothing was written").Do("%s", repeat)

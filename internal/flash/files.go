@@ -112,8 +112,8 @@ func uses(b image.Board, hw int, env eva.Environment) []use {
 	return []use{{Firmware, []image.Purpose{p(image.FlashThroughEVA, "mtd1")}}}
 }
 
-// need is what has to be fetched for a role.
-func need(b image.Board, role Role, hw int, version string) Need {
+// needOf is what has to be fetched for a role.
+func needOf(b image.Board, role Role, hw int, version string) Need {
 	n := Need{Role: role, Profile: b.Profile, Target: b.Target, Version: version}
 	switch role {
 	case Firmware:
@@ -308,7 +308,7 @@ func (s *Session) gather(ctx context.Context, skip ...Role) error {
 			boards = s.boards // which NAND it has, the system in RAM will say
 		}
 		for _, b := range boards {
-			needs = append(needs, need(b, role, s.hw, version))
+			needs = append(needs, needOf(b, role, s.hw, version))
 		}
 	}
 	fetched, err := s.fetch(ctx, needs)

@@ -393,6 +393,9 @@ func (h *hunt) saw(ctx context.Context, x eva.Sight) (again bool, err error) {
 	case eva.SeenElsewhere:
 		return h.goThere(x.At), nil
 	case eva.Refused, eva.OtherFTP:
+		if h.known && !h.up {
+			break // of a box that has lost its power meanwhile
+		}
 		h.missed(fmt.Sprintf("at %s a system runs already: the boot window has passed", x.At))
 	case eva.RunsSSH:
 		if !h.asked[x.At] {
@@ -485,13 +488,15 @@ func (e *alreadyError) Error() string { return "OpenWrt runs at " + e.at.String(
 // giveHint says what to look at while nothing happens.
 func (h *hunt) giveHint() {
 	h.hints++
-	h.hint.Reset(hintAgain)
+	h.hint.Reset(map[bool]time.Duration{false: hintAgain, true: hintRarely}[h.hints > 1])
 	card := h.s.cable.Name()
 	switch {
 	case h.known && !h.up:
 		h.tell.Note("hint", fmt.Sprintf("%s is still dead. Connect one of the box's yellow ports (not the blue WAN) to it, and plug the box's power in", card))
 	case h.hints == 1:
 		h.tell.Note("hint", "no bootloader has answered yet. If the box was on already, unplug its power, wait 5 s, and plug it in again: it listens for a few seconds only")
+	case h.hints > 2:
+		h.tell.Note("hint", fmt.Sprintf("still looking, for %s now; the next power-on counts", minutes(h.waited())))
 	default:
 		h.tell.Note("hint", "still nothing. A yellow port, not the blue WAN? A plain switch or none in between (a managed one blocks for 30 s)? No Wi-Fi or VPN with addresses 192.168.178.x? "+
 			"A firewall on this computer that drops UDP 5035? Then power off, 5 s, power on")

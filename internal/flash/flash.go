@@ -94,7 +94,8 @@ var fresh = netip.MustParseAddr("192.168.1.1")
 const (
 	linkTell   = 200 * time.Millisecond // a cable that is up says so within
 	hintFirst  = 20 * time.Second       // a first hint while nothing answers
-	hintAgain  = 60 * time.Second       // and then every so often
+	hintAgain  = 60 * time.Second       // until the next one
+	hintRarely = 5 * time.Minute        // and then every so often
 	loginTime  = 10 * time.Second       // one SSH login with a look
 	lookAgain  = time.Second            // between two tries to get in
 	ramTime    = 6 * time.Minute        // start from RAM to its SSH; U-Boot alone waits a while for the network
@@ -121,9 +122,10 @@ type Session struct {
 	hw      int // HWRevision; 0 when only the RAM system was seen
 	files   []File
 	plan    eva.Plan
-	leaving bool // a RAM system that still answers is on its way out
-	touched bool // a byte of it went to flash, or may have
-	started bool // Write came to its end
+	oldKey  ssh.PublicKey // host key of the system that installs
+	leaving bool          // a RAM system that still answers is on its way out
+	touched bool          // a byte of it went to flash, or may have
+	started bool          // Write came to its end
 	checks  []eva.Check
 	began   time.Time // of the start
 }

@@ -58,6 +58,9 @@ func (s *Session) awaitRAM(ctx context.Context) error {
 			return true, nil
 		}
 		var auth *shell.AuthError
+		if l.err == nil && s.startsItself(l.state) {
+			return true, nil
+		}
 		if l.err == nil && l.state.Root != openwrt.NotSeen || errors.As(l.err, &auth) {
 			return false, &notRAMError{l}
 		}
@@ -71,11 +74,22 @@ func (s *Session) awaitRAM(ctx context.Context) error {
 			err = &noTFTPError{s.known.TFTP, late}
 		}
 	}
-	end(err, "the small OpenWrt runs in the box's memory; nothing is written yet")
+	done := "the small OpenWrt runs in the box's memory; nothing is written yet"
+	if err == nil && l.state.Root != openwrt.RAMSystem {
+		done = "U-Boot found an OpenWrt on the flash and started that; it installs the new one"
+	}
+	end(err, done)
 	if err == nil {
-		s.ram = &l.state
+		s.ram, s.oldKey = &l.state, l.key
 	}
 	return err
+}
+
+// startsItself: U-Boot looks into the flash before it fetches anything, so a box of
+// method E with an OpenWrt on it starts that. It installs the new one as well as a
+// system in RAM does (facts eva 3.1, E).
+func (s *Session) startsItself(st openwrt.BootState) bool {
+	return s.method == image.FromUBoot && (st.Root == openwrt.OnFlash || st.Root == openwrt.OnRAM) && s.isOurs(st.Board.Name)
 }
 
 // A notRAMError says that a system from flash came up where one from RAM was
