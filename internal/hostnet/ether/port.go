@@ -106,14 +106,13 @@ func (p *Port) start() (err error) {
 	if len(p.found) == 0 { // a broadcast needs a sender, too
 		p.reach(netip.AddrFrom4([4]byte{169, 254, p.opt.MAC[5], 1}))
 	}
-	all := []netip.Addr{p.fe80}
-	for _, n := range p.found {
-		all = append(all, n.Addr())
-	}
-	if p.stack, err = ipstack.New(all, p.opt.MTU); err != nil {
+	if p.stack, err = ipstack.New([]netip.Addr{p.fe80, p.found[0].Addr()}, p.opt.MTU); err != nil {
 		return err
 	}
-	if err := p.stack.Insist(longest, tries); err != nil {
+	for _, n := range p.found[1:] {
+		err = errors.Join(err, p.stack.Add(n.Addr(), false))
+	}
+	if err = errors.Join(err, p.stack.Insist(longest, tries)); err != nil {
 		p.stack.Close()
 		return err
 	}
@@ -138,10 +137,11 @@ func (p *Port) Close() error {
 // the cable. A refused connection is syscall.ECONNREFUSED.
 func (p *Port) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	if err := p.prepare(to.Addr()); err != nil {
+	from, err := p.prepare(to.Addr())
+	if err != nil {
 		return nil, err
 	}
-	return p.stack.Dial(ctx, "tcp", to)
+	return p.stack.DialFrom(ctx, from, to)
 }
 
 // ListenUDP opens a UDP port on all our addresses, which can send to everyone.
@@ -150,17 +150,20 @@ func (p *Port) ListenUDP(_ context.Context, port uint16) (net.PacketConn, error)
 }
 
 // prepare gives us an address in the network of one that we want to reach.
-func (p *Port) prepare(a netip.Addr) error {
+func (p *Port) prepare(a netip.Addr) (from netip.Addr, err error) {
+	if p.stack.Closed() {
+		return from, net.ErrClosed
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := len(p.found)
 	p.reach(a)
 	for _, n := range p.found[before:] {
-		if err := p.stack.Add(n.Addr()); err != nil {
-			return err
+		if err := p.stack.Add(n.Addr(), false); err != nil {
+			return from, err
 		}
 	}
-	return nil
+	return p.source(a), nil
 }
 
 // reach finds an address of ours to reach another with. Networks of homes and of
@@ -206,25 +209,34 @@ func (p *Port) Use(addrs []netip.Prefix) error {
 			want = append(want, n)
 		}
 	}
-	has := func(list []netip.Prefix, a netip.Addr) bool {
+	told := func(list []netip.Prefix, a netip.Addr) bool {
 		return slices.ContainsFunc(list, func(n netip.Prefix) bool { return n.Addr() == a })
 	}
+	var fail error
+	p.found = slices.DeleteFunc(p.found, func(n netip.Prefix) bool {
+		same := told(want, n.Addr())
+		if same {
+			fail = errors.Join(fail, p.stack.Remove(n.Addr()))
+		}
+		return same
+	})
 	for _, n := range p.used {
-		if !has(want, n.Addr()) && !has(p.found, n.Addr()) {
-			if err := p.stack.Remove(n.Addr()); err != nil {
-				return err
-			}
+		if !told(want, n.Addr()) {
+			fail = errors.Join(fail, p.stack.Remove(n.Addr()))
 		}
 	}
 	for _, n := range want {
-		if !has(p.used, n.Addr()) && !has(p.found, n.Addr()) {
-			if err := p.stack.Add(n.Addr()); err != nil {
-				return err
-			}
+		if !told(p.used, n.Addr()) {
+			fail = errors.Join(fail, p.stack.Add(n.Addr(), true))
 		}
 	}
+	// What does not say where it comes from comes from an address that we were
+	// told, if there is any. Connections from the others stay.
+	for i, n := range p.found {
+		fail = errors.Join(fail, p.stack.Remove(n.Addr()), p.stack.Add(n.Addr(), i == 0 && len(want) == 0))
+	}
 	p.used = want
-	return nil
+	return fail
 }
 
 // free is the address itself, or the next of its network that nobody has.

@@ -1,6 +1,7 @@
 package ipstack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,14 +19,28 @@ import (
 
 // What a host at the end of a cable needs beyond one in a tunnel.
 
-// Add gives the host a further address. Whom it calls learns the address that
-// has the most leading bits in common with theirs.
-func (s *Stack) Add(a netip.Addr) error {
+// Add gives the host a further address. What does not say where it comes from
+// comes from the preferred address that has the most leading bits in common with
+// where it goes.
+func (s *Stack) Add(a netip.Addr, preferred bool) error {
 	p := tcpip.ProtocolAddress{Protocol: protocol(a), AddressWithPrefix: tcpip.AddrFromSlice(a.AsSlice()).WithPrefix()}
-	if err := s.stack.AddProtocolAddress(nicID, p, stack.AddressProperties{}); err != nil {
+	var as stack.AddressProperties
+	if !preferred {
+		as.PEB = stack.NeverPrimaryEndpoint
+	}
+	if err := s.stack.AddProtocolAddress(nicID, p, as); err != nil {
 		return fmt.Errorf("address %s: %s", a, err)
 	}
 	return nil
+}
+
+// DialFrom opens a TCP connection from one of the host's addresses.
+func (s *Stack) DialFrom(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	c, err := gonet.DialTCPWithBind(ctx, s.stack, *full(netip.AddrPortFrom(from, 0)), *full(to), protocol(to.Addr()))
+	if err != nil {
+		return nil, s.dialError(err)
+	}
+	return s.keep(c)
 }
 
 // Remove takes an address away. Connections from it hear nothing any more.
@@ -91,11 +106,23 @@ func (e *everyone) WriteTo(b []byte, to net.Addr) (int, error) {
 }
 
 func (e *everyone) ReadFrom(b []byte) (int, net.Addr, error) {
-	n, from, err := e.UDPConn.ReadFrom(b)
-	return n, from, standard(err)
+	for {
+		n, from, err := e.UDPConn.ReadFrom(b)
+		if u, ok := from.(*net.UDPAddr); ok && err == nil && e.s.has(u.AddrPort().Addr().Unmap()) {
+			continue // what we told everyone comes back to us
+		}
+		return n, from, standard(err)
+	}
+}
+
+func (s *Stack) has(a netip.Addr) bool {
+	return s.stack.CheckLocalAddress(0, protocol(a), tcpip.AddrFromSlice(a.AsSlice())) != 0
 }
 
 func (e *everyone) Close() error {
 	e.s.forget(e.UDPConn)
 	return e.UDPConn.Close()
 }
+
+// Closed reports whether the host has ended.
+func (s *Stack) Closed() bool { return s.ctx.Err() != nil }

@@ -81,7 +81,7 @@ func New(addresses []netip.Addr, mtu int) (*Stack, error) {
 	}
 	for _, a := range addresses {
 		a = a.Unmap()
-		if err := s.Add(a); err != nil {
+		if err := s.Add(a, true); err != nil {
 			s.Close()
 			return nil, err
 		}
@@ -127,12 +127,17 @@ func (s *Stack) Dial(ctx context.Context, network string, to netip.AddrPort) (ne
 		err = net.UnknownNetworkError(network)
 	}
 	if err != nil {
-		if s.ctx.Err() != nil {
-			err = net.ErrClosed
-		}
-		return nil, standard(err)
+		return nil, s.dialError(err)
 	}
 	return s.keep(c)
+}
+
+// dialError is why a connection did not come about, in the system's words.
+func (s *Stack) dialError(err error) error {
+	if s.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	return standard(err)
 }
 
 // ListenTCP listens on a port of an address of this host; the unspecified
