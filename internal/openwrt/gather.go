@@ -19,8 +19,9 @@ type Belongings struct {
 	Archive uci.Value
 	// Written is heimweg's own record, "" for none. It holds no secret.
 	Written string
-	// Packages were asked for by name and are not in the image. Nil when the image
-	// has no read-only part to compare with.
+	// Packages were asked for by name: they are not in the image, or they are because
+	// an earlier upgrade had them put in. Nil when the image has no read-only part to
+	// compare with.
 	Packages []string
 }
 
@@ -40,7 +41,10 @@ func Gather(ctx context.Context, sh Shell) (Belongings, error) {
 		b.Written = string(w.out)
 	}
 	if s := ps["shipped"]; s.exit == 0 {
-		b.Packages = besides(ps["asked"].lines(), s.lines())
+		if ps["wanted"].exit != 0 {
+			ps["wanted"] = part{}
+		}
+		b.Packages = besides(ps["asked"].lines(), s.lines(), strings.Fields(string(ps["wanted"].out)))
 	}
 	return b, nil
 }
@@ -52,8 +56,9 @@ func (e *BackupError) Error() string { return "the router made no backup: " + e.
 
 // besides picks what was asked for: apk's world has a name (and perhaps a
 // constraint) a line, opkg's status "Package: name", followed by "Auto-Installed:
-// yes" for what only came along.
-func besides(asked, shipped []string) []string {
+// yes" for what only came along. What an earlier upgrade noted as wanted counts as
+// long as it is there.
+func besides(asked, shipped, wanted []string) []string {
 	out := []string{}
 	for _, l := range asked {
 		if l == "Auto-Installed: yes" {
@@ -68,7 +73,7 @@ func besides(asked, shipped []string) []string {
 		}
 		out = append(out, strings.TrimSpace(name))
 	}
-	out = slices.DeleteFunc(out, func(n string) bool { return n == "" || slices.Contains(shipped, n) })
+	out = slices.DeleteFunc(out, func(n string) bool { return n == "" || slices.Contains(shipped, n) && !slices.Contains(wanted, n) })
 	slices.Sort(out)
 	return slices.Compact(out)
 }

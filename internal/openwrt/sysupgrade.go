@@ -155,7 +155,8 @@ type Note struct {
 	To       string   `json:"to"`
 	Fresh    bool     `json:"fresh,omitempty"`    // settings are made anew
 	Backup   string   `json:"backup,omitempty"`   // file on the computer that began it
-	Packages []string `json:"packages,omitempty"` // that were asked for by name
+	Packages []string `json:"packages,omitempty"` // to install afterwards
+	Wanted   []string `json:"wanted,omitempty"`   // asked for by name, in the image or not
 }
 
 // An Upgrade is the order to write the image that was uploaded.
@@ -230,9 +231,10 @@ func Arrive(ctx context.Context, sh Shell) (Arrival, error) {
 	return a, nil
 }
 
-// Forget ends an upgrade: the router's note about it goes.
-func Forget(ctx context.Context, sh Shell) error {
-	_, err := run(ctx, sh, env{}, "forget", "forgotten", nil, "upgrade.sh")
+// Forget ends an upgrade: the router's note about it goes. packages were asked for
+// by name; those that are now part of the image would be forgotten otherwise.
+func Forget(ctx context.Context, sh Shell, packages []string) error {
+	_, err := run(ctx, sh, env{"PACKAGES": strings.Join(packages, " ")}, "forget", "forgotten", nil, "upgrade.sh")
 	return err
 }
 

@@ -26,7 +26,7 @@ func image() []byte { return bytes.Repeat([]byte("\x00\xff\n@ image"), 100_000) 
 
 func TestBusyboxUpload(t *testing.T) {
 	j := upgradable(t, "")
-	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs 124288 160 124128 0%% /tmp\\n'\n", 0o755)
+	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs                   124288       160    124128   0%% /tmp\\n'\n", 0o755)
 	img := image()
 	var told []int
 	if err := Upload(context.Background(), j, img, 0, func(n int) { told = append(told, n) }); err != nil {
@@ -60,7 +60,7 @@ func TestBusyboxUpload(t *testing.T) {
 
 func TestBusyboxUploadNoRoom(t *testing.T) {
 	j := upgradable(t, "")
-	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs 1500 160 1340 10%% /tmp\\n'\n", 0o755)
+	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs                     1500       160      1340  10%% /tmp\\n'\n", 0o755)
 	var room *RoomError
 	if err := Upload(context.Background(), j, image(), 0, nil); !errors.As(err, &room) || room.FreeKB != 1340 || room.NeedKB != 976 {
 		t.Errorf("got %v", err)
@@ -108,8 +108,8 @@ func TestBusyboxGather(t *testing.T) {
 }
 
 func TestBesides(t *testing.T) {
-	got := besides([]string{"base-files", "luci", "nano", "tcpdump-mini>1.0", "wireguard-tools@edge", "nano"}, []string{"base-files", "luci"})
-	if want := []string{"nano", "tcpdump-mini", "wireguard-tools"}; !reflect.DeepEqual(got, want) {
+	got := besides([]string{"base-files", "luci", "nano", "tcpdump-mini>1.0", "wireguard-tools@edge", "nano", "htop"}, []string{"base-files", "luci", "htop"}, []string{"htop", "gone"})
+	if want := []string{"htop", "nano", "tcpdump-mini", "wireguard-tools"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q", got)
 	}
 }
@@ -154,7 +154,7 @@ func TestBusyboxCommence(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := j.read("etc/sysupgrade.conf"); got != "# mine\n/etc/own/\n/etc/heimweg/written.json\n/etc/heimweg/upgrade.json\n" {
+		if got := j.read("etc/sysupgrade.conf"); got != "# mine\n/etc/own/\n/etc/heimweg/written.json\n/etc/heimweg/upgrade.json\n/etc/heimweg/packages\n" {
 			t.Errorf("keep list: %q", got)
 		}
 		if !strings.Contains(j.read("stub/log"), "sysupgrade /tmp/heimweg/image\n") {
@@ -164,7 +164,7 @@ func TestBusyboxCommence(t *testing.T) {
 		if err != nil || !a.Same || a.Unpacking || a.Note == nil || a.Note.To != "25.12.5" {
 			t.Errorf("%+v %v", a, err)
 		}
-		if err := Forget(context.Background(), j); err != nil || j.exists("etc/heimweg/upgrade.json") {
+		if err := Forget(context.Background(), j, []string{"htop", "nano"}); err != nil || j.exists("etc/heimweg/upgrade.json") || j.read("etc/heimweg/packages") != "htop\nnano\n" {
 			t.Errorf("forget: %v", err)
 		}
 		if a, err := Arrive(context.Background(), j); err != nil || a.Same || a.Note != nil {

@@ -85,6 +85,9 @@ type Options struct {
 	// whoever is told. An error is that of the flash: what is there then does not
 	// start.
 	Flashed func(image []byte) error
+	// Inside tells which packages an image holds beside what its metadata names; nil:
+	// no more than that.
+	Inside func(image []byte) []string
 	// FlashTime is how long writing takes; 0 means 100 ms.
 	FlashTime time.Duration
 	// Memory is the room in /tmp, in bytes; 0 means 120 MB.

@@ -379,11 +379,20 @@ func (b *Box) write(s *system, image []byte, m Image, settings []byte) {
 	power := b.power
 	b.mu.Unlock()
 	s.k.Halt()
+	b.CutConnections()
+	// Programs are ended some seconds before the network goes (lib/upgrade/stage2), so
+	// that the other ends are told.
+	told := time.NewTimer(50 * time.Millisecond)
+	defer told.Stop()
+	select {
+	case <-power:
+		return
+	case <-told.C:
+	}
 	s.halt()
 	if b.stack != nil {
 		b.stack.PowerOff()
 	}
-	b.CutConnections()
 	alive := func() bool {
 		select {
 		case <-power:
@@ -420,6 +429,9 @@ func (b *Box) write(s *system, image []byte, m Image, settings []byte) {
 		b.setBroken(false)
 		b.Reboot()
 		return
+	}
+	if b.opt.Inside != nil {
+		m.Packages = append(m.Packages, b.opt.Inside(image)...)
 	}
 	next := b.afterwards(m)
 	b.replace(next)

@@ -124,6 +124,48 @@ func boxOptions(w *World) owrt.Options {
 	return o
 }
 
+// plug makes a box with the home's cables in it. One that has no WAN port gets the
+// cable to the ISP router in its last LAN port, where a person would plug it.
+func (w *World) plug(o owrt.Options) *owrt.Box {
+	o.Name, o.Real = RouterName, w.Options.Real
+	if o.Seed == 0 {
+		o.Seed = w.Options.Seed
+	}
+	o.Cables = map[string]*lab.Link{"lan1": w.Home}
+	wan := "wan"
+	if o.Board == "avm,fritzbox-7530" {
+		wan = "lan4"
+	}
+	switch w.Options.Uplink {
+	case home.Behind:
+		o.Cables[wan] = w.Uplink
+	case home.Direct:
+		o.Cables[wan] = w.ISPLine
+	}
+	if w.Second != nil {
+		o.Cables["lan4"] = w.Second
+	}
+	return owrt.New(w.World, o)
+}
+
+// Swap takes the home router away and puts another box in its place, fresh from
+// the factory image. It returns when the new one answers on the home LAN; that is
+// not yet a settled home, because the new box may have no way to the ISP router.
+func (w *World) Swap(ctx context.Context, o owrt.Options) error {
+	w.Router.Close()
+	o.Seed = w.Options.Seed + 1
+	b := w.plug(o)
+	w.closers = append(w.closers, b.Close)
+	w.Router, w.router = b, b.Stack()
+	b.PowerOn()
+	ctx, cancel := context.WithTimeout(ctx, bootWait)
+	defer cancel()
+	if err := b.WaitBoot(ctx); err != nil {
+		return fmt.Errorf("the new box did not boot: %w", err)
+	}
+	return w.Laptop.WaitAddress(ctx)
+}
+
 // byHand is what the household typed before it heard of heimweg.
 func byHand(w *World) string {
 	var b strings.Builder

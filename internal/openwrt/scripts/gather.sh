@@ -24,5 +24,6 @@ gather() {
 	part written cat "$D/written.json"
 	part asked packages_asked
 	part shipped packages_shipped
+	part wanted cat "$D/packages"
 	say gathered yes
 }

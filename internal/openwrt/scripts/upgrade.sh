@@ -7,7 +7,7 @@ keep_line() { grep -q -x -F -e "$1" /etc/sysupgrade.conf 2>/dev/null || echo "$1
 note_down() {
 	mkdir -p "$D" && chmod 700 "$D" &&
 		cp "$R/in/upgrade.json" "$D/upgrade.new" && sync && mv "$D/upgrade.new" "$D/upgrade.json" &&
-		keep_line "$D/written.json" && keep_line "$D/upgrade.json" && sync
+		keep_line "$D/written.json" && keep_line "$D/upgrade.json" && keep_line "$D/packages" && sync
 }
 
 commence() {
@@ -41,8 +41,10 @@ arrival() {
 	say arrived yes
 }
 
-# forget: the upgrade is over.
+# forget: the upgrade is over. What was asked for by name is noted in PACKAGES,
+# because in the next look some of it is part of the image.
 forget() {
+	mkdir -p "$D" && chmod 700 "$D" && printf '%s\n' $PACKAGES >"$D/packages.new" && sync && mv "$D/packages.new" "$D/packages" || give_up nospace "$D/packages"
 	rm -f "$D/upgrade.json" "$R/upgrading" "$R/image" "$R/few.tgz"
 	sync
 	say forgotten yes

@@ -3,7 +3,7 @@
 size() { wc -c <"$1" 2>/dev/null || echo 0; }
 
 # room: kilobytes that are free in RAM.
-room() { df -k /tmp | sed -n '$s/^.* \([0-9]*\)  *[0-9]*% .*$/\1/p'; }
+room() { df -k /tmp | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*$/\1/p'; }
 
 upload() {
 	mkdir -p "$R" && chmod 700 "$R"
