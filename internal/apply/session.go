@@ -117,6 +117,17 @@ func (s *Session) Local() netip.Addr {
 // Moved is the router's new address when it changed during this session, else "".
 func (s *Session) Moved() string { return s.moved }
 
+// Addr is where the router is now.
+func (s *Session) Addr() string { return s.addr() }
+
+// Reconnect makes a new connection in place of one that was lost.
+func (s *Session) Reconnect(ctx context.Context) error {
+	return Explain(s.connect(ctx, s.addr()), s.addr())
+}
+
+// Look looks again.
+func (s *Session) Look(ctx context.Context) error { return Explain(s.look(ctx), s.addr()) }
+
 func (s *Session) addr() string {
 	if s.moved != "" {
 		return s.moved

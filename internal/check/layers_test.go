@@ -92,8 +92,10 @@ var table = map[string]row{
 	"internal/event": {flow, nil},
 	"internal/flash": {flow, []string{"internal/event"}},
 	"internal/probe": {flow, []string{"internal/event"}},
-	// An upgrade ends as every change does: guarded, by apply.
-	"internal/upgrade": {flow, []string{"internal/apply", "internal/event"}},
+	// An upgrade, and what is put back from a backup, end as every change does:
+	// guarded, by apply.
+	"internal/restore": {flow, []string{"internal/apply", "internal/event"}},
+	"internal/upgrade": {flow, []string{"internal/apply", "internal/event", "internal/restore"}},
 	"internal/verify":  {flow, []string{"internal/event"}},
 
 	"internal/view": {surface, nil},

@@ -104,6 +104,7 @@ type app struct {
 	verbose  bool
 	yes      bool
 	risks    []string
+	pins     shell.KeyStore // instead of the file known_routers, while a box is set up
 }
 
 // Run runs the program with its arguments and returns the exit code.
@@ -179,7 +180,8 @@ func (a *app) root() *cobra.Command {
 	f.StringSliceVar(&a.risks, "accept-risk", nil, "accept a loss by its name, such as drops-connection")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
 	root.AddCommand(a.initCommand(), a.planCommand(), a.applyCommand(), a.peerCommand(), a.statusCommand(),
-		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.flashCommand(), a.firmwareCommand(), a.labCommand(), a.versionCommand())
+		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.flashCommand(), a.firmwareCommand(),
+		a.upgradeCommand(), a.backupCommand(), a.restoreCommand(), a.labCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

@@ -40,6 +40,8 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	flash full|free      fill the router's flash
 //	silent [FILE…]       no secret of the router or of these .conf files was written so far
 //	replace FILE OLD NEW edit a file
+//	cut PART             the power goes before sysupgrade writes that part (firmware, half of firmware, settings)
+//	swap BOARD RELEASE   another box, fresh, in the router's place
 //	mirror on | key FILE | announce RELEASE… | break FILE TROUBLE N | builder QUEUE REFUSE | heal | off   OpenWrt's download server
 func TestScripts(t *testing.T) {
 	if testing.Short() {
@@ -55,7 +57,7 @@ func TestScripts(t *testing.T) {
 			"world": scriptWorld, "heimweg": scriptHeimweg, "tty": scriptTTY, "router": scriptRouter,
 			"isp": scriptISP, "phone": scriptPhone, "laptop": scriptLaptop, "trips": scriptTrips,
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
-			"mirror": scriptMirror,
+			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap,
 		},
 	})
 }
@@ -99,12 +101,12 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 
 func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	l := labFlags{release: "24.10", uplink: "behind-isp-router", lans: 1, seed: 1}
-	gateway, version := true, ""
+	gateway, version, board := true, "", ""
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "--no-gateway":
 			gateway = false
-		case "--release", "--uplink", "--lans", "--version":
+		case "--release", "--uplink", "--lans", "--version", "--board":
 			if i+1 == len(args) {
 				ts.Fatalf("%s what?", args[i])
 			}
@@ -116,6 +118,8 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 				l.uplink = args[i]
 			case "--version":
 				version = args[i]
+			case "--board":
+				board = args[i]
 			default:
 				l.lans, _ = strconv.Atoi(args[i])
 			}
@@ -126,7 +130,8 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	o, err := l.options()
 	ts.Check(err)
 	o.NASWithoutGateway = !gateway
-	o.Router.Version = version
+	o.Router.Version, o.Router.Board, o.Router.Model = version, board, models[board]
+	o.Router.Inside = stageOf(ts).inside
 	ctx, cancel := within(30 * time.Second)
 	defer cancel()
 	s := stageOf(ts)
@@ -201,13 +206,17 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 	out := append([]string(nil), args...)
 	for i := 1; i < len(out); i++ {
 		switch out[i-1] {
+		case "--passphrase-file", "--open-with", "--recipient":
+			if !strings.HasPrefix(out[i], "age1") {
+				out[i] = ts.MkAbs(out[i])
+			}
 		case "-o", "--png", "--svg", "--identity", "--conf", "--key", "--mirror":
 			if out[i] != "-" {
 				out[i] = ts.MkAbs(out[i])
 			}
 		}
 	}
-	if len(out) > 1 && out[0] == "apply" && !strings.HasPrefix(out[1], "-") {
+	if len(out) > 1 && (out[0] == "apply" || out[0] == "restore" || out[0] == "upgrade") && !strings.HasPrefix(out[1], "-") {
 		out[1] = ts.MkAbs(out[1])
 	}
 	if len(out) > 2 && out[0] == "firmware" && out[1] == "check" {
@@ -230,6 +239,9 @@ func scriptISP(ts *testscript.TestScript, _ bool, args []string) {
 	port, err := strconv.ParseUint(args[1], 10, 16)
 	ts.Check(err)
 	if args[0] == "map" {
+		ctx, cancel := within(30 * time.Second)
+		defer cancel()
+		ts.Check(w.WaitReady(ctx))
 		ts.Check(w.MapPort(uint16(port)))
 		return
 	}

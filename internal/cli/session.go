@@ -76,9 +76,13 @@ func (a *app) options() (shell.Options, shell.LoginKey, error) {
 	if err != nil {
 		return shell.Options{}, own, err
 	}
+	var pins shell.KeyStore = &shell.File{Path: filepath.Join(dir, "known_routers")}
+	if a.pins != nil {
+		pins = a.pins
+	}
 	o := shell.Options{
 		Dial:     a.Dial,
-		HostKeys: &shell.File{Path: filepath.Join(dir, "known_routers")},
+		HostKeys: pins,
 		Auth: shell.Auth{
 			KeyFiles: a.identity,
 			Agent:    true,
