@@ -43,8 +43,8 @@ type Profile struct {
 // A Board is a model of box and how OpenWrt gets onto it.
 type Board struct {
 	Name        string
-	HWRevisions []string // none when the number was not found
-	Target      string   // OpenWrt's target
+	HWRevisions []string
+	Target      string // OpenWrt's target
 	Profiles    []Profile
 	Method      Method
 	SoC         string
@@ -84,7 +84,7 @@ var boards = []Board{
 		Source: "OpenWrt ipq40xx generic.mk; FritzBox-4040-UBOOT; the forum manual this program grew out of"},
 	{Name: "AVM FRITZ!Box 7530", HWRevisions: []string{"236"}, Target: "ipq40xx/generic", Profiles: one("avm_fritzbox-7530"), Method: MethodE,
 		SoC: "IPQ4019", FlashMB: 128, NAND: true, RAMMB: 256, Offset: 0x85000000, TFTP: "FRITZ7530.bin", Sure: Emulated,
-		Source: "OpenWrt 95b0c07a61", Note: "another source gives 0x88600000 for U-Boot's place"},
+		Source: "OpenWrt 95b0c07a61; the 0x88600000 of FritzBox-4040-UBOOT's README lies behind the end that its own script names"},
 	{Name: "AVM FRITZ!Box 7520", HWRevisions: []string{"247"}, Target: "ipq40xx/generic", Profiles: one("avm_fritzbox-7530"), Method: MethodE,
 		SoC: "IPQ4019", FlashMB: 128, NAND: true, RAMMB: 256, Offset: 0x85000000, TFTP: "FRITZ7520.bin", Sure: Emulated,
 		Source: "OpenWrt 95b0c07a61, 7f187229a8", Note: "its own U-Boot, the 7530's images"},
@@ -101,9 +101,8 @@ var boards = []Board{
 		SoC: "QCA9556", FlashMB: 16, RAMMB: 64, MTD1: nor16, Sure: Emulated, Source: "OpenWrt 8918c038f3"},
 	{Name: "AVM FRITZ!WLAN Repeater 1750E", HWRevisions: []string{"206"}, Target: "ath79/generic", Profiles: one("avm_fritz1750e"), Method: MethodA,
 		SoC: "QCA9556", FlashMB: 16, RAMMB: 64, MTD1: nor16, Sure: Emulated, Source: "OpenWrt ath79 generic.mk"},
-	{Name: "AVM FRITZ!WLAN Repeater DVB-C", Target: "ath79/generic", Profiles: one("avm_fritzdvbc"), Method: MethodA,
-		SoC: "QCA9556", FlashMB: 16, RAMMB: 64, MTD1: nor16, Sure: Unsure, Source: "OpenWrt ath79 generic.mk",
-		Note: "its HWRevision was not found, so it cannot be recognised and nothing is sent to it"},
+	{Name: "AVM FRITZ!WLAN Repeater DVB-C", HWRevisions: []string{"205"}, Target: "ath79/generic", Profiles: one("avm_fritzdvbc"), Method: MethodA,
+		SoC: "QCA9556", FlashMB: 16, RAMMB: 64, MTD1: nor16, Sure: Emulated, Source: "OpenWrt ath79 generic.mk; Freetz-NG's lists of images (2026-08) and AVM's kernel, avm_cache.h"},
 
 	{Name: "AVM FRITZ!Box 7312", HWRevisions: []string{"189"}, Target: "lantiq/xway", Profiles: one("avm_fritz7312"), Method: MethodA,
 		SoC: "AR9", FlashMB: 16, RAMMB: 64, MTD1: okli16, Sure: Emulated, Source: "OpenWrt 9764968bba"},

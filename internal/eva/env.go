@@ -158,7 +158,7 @@ func (e Environment) FlashSizes() map[string]int64 {
 		} else if s, m := strings.CutSuffix(size, "MB"); m {
 			size, unit = s, 1<<20
 		}
-		if n, err := strconv.ParseInt(size, 10, 32); err == nil {
+		if n, err := strconv.ParseInt(size, 0, 32); err == nil && n >= 0 { // "0x0" on some 300E
 			out[name] = n * unit
 		}
 	}

@@ -519,6 +519,29 @@ func TestEraseIsTold(t *testing.T) {
 	})
 }
 
+// The box paces the upload, we do not: sending takes as long as its flash needs.
+func TestUploadKeepsUp(t *testing.T) {
+	const rate = 230_000
+	in(t, evabox.Options{Times: evabox.Times{Rate: rate}}, func(b *bench) {
+		image := image4040()
+		var began, ended time.Time
+		if _, _, err := b.flash(image, func(p Progress) {
+			switch {
+			case p.Stage == Sending && began.IsZero():
+				began = time.Now()
+			case p.Stage == Checking:
+				ended = time.Now()
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		took := ended.Sub(began) - 200*time.Millisecond // what the box takes for its 226
+		if share := float64(len(image)) / took.Seconds() / rate; share < 0.98 {
+			t.Errorf("%.3f of the box's rate", share)
+		}
+	})
+}
+
 // CHECK warns and never fails.
 func TestCheckVerdicts(t *testing.T) {
 	for fault, want := range map[string]Verdict{"": Same, "lower": Same, "wrong": Differs, "short": Differs, "silent": NotKnown} {

@@ -79,6 +79,9 @@ func TestParseEnv(t *testing.T) {
 	if s := e.FlashSizes(); s["nor"] != 0 || s["sflash"] != 16<<20 || len(s) != 3 {
 		t.Errorf("flash %v", s)
 	}
+	if s := parseEnv("flashsize nor_size=0x0 sflash_size=0x1000KB nand_size=-1MB\n").FlashSizes(); s["sflash"] != 4<<20 || len(s) != 2 {
+		t.Errorf("flash %v", s)
+	}
 	if maker, ok := e.NAND(); !ok || maker != 0xC2 {
 		t.Errorf("NAND %x %v", maker, ok)
 	}
@@ -104,7 +107,7 @@ func TestBoards(t *testing.T) {
 			}
 			revisions[r] = true
 		}
-		if b.Method == "" || b.Source == "" || b.Sure == "" || b.Target == "" || len(b.HWRevisions) == 0 && b.Note == "" {
+		if b.Method == "" || b.Source == "" || b.Sure == "" || b.Target == "" || len(b.HWRevisions) == 0 {
 			t.Errorf("%s lacks something: %+v", b.Name, b)
 		}
 		if b.Method.Writes() && b.MTD1 == 0 || (b.Method == MethodE) != (b.TFTP != "" && b.Offset != 0) || b.MaxFile > b.MTD1 {

@@ -28,8 +28,8 @@ type Board struct {
 	Model   string   // "AVM FRITZ!Box 4040"
 	Target  string   // "ipq40xx/generic"
 	Method  Method
-	// HWRevisions are the numbers that the boot loader gives for it; nil where no
-	// source names one (the DVB-C). Boards that differ in their NAND maker share one.
+	// HWRevisions are the numbers that the boot loader gives for it. Boards that
+	// differ in their NAND maker share one.
 	HWRevisions []int
 	// Variant tells boards of one HWRevision apart: "Micron NAND". Which one it is
 	// cannot be read from the boot loader [?]; the RAM-booted kernel's log says it.
@@ -135,7 +135,7 @@ var boards = []Board{
 	ath79("avm,fritz300e", "AVM FRITZ!WLAN Repeater 300E", 173, "fritz300e"),
 	ath79("avm,fritz450e", "AVM FRITZ!WLAN Repeater 450E", 200, "fritz450e"),
 	ath79("avm,fritz1750e", "AVM FRITZ!WLAN Repeater 1750E", 206),
-	ath79("avm,fritzdvbc", "AVM FRITZ!WLAN Repeater DVB-C", 0),
+	ath79("avm,fritzdvbc", "AVM FRITZ!WLAN Repeater DVB-C", 205),
 
 	{Name: "avm,fritz7312", Model: "AVM FRITZ!Box 7312", Target: "lantiq/xway", Method: OneFile, HWRevisions: []int{189},
 		Partition: mtd1ar9, Largest: mtd1ar9, LargestSysupgrade: mtd1ar9, layout: layoutLoader},
@@ -163,12 +163,8 @@ var boards = []Board{
 const otherNAND = "NAND of another maker than Micron"
 
 func ath79(name, model string, hwRevision int, also ...string) Board {
-	b := Board{Name: name, Also: also, Model: model, Target: "ath79/generic", Method: OneFile,
-		Partition: mtd1ath79, Largest: mtd1ath79, LargestSysupgrade: mtd1ath79, layout: layoutRecord}
-	if hwRevision != 0 {
-		b.HWRevisions = []int{hwRevision}
-	}
-	return b
+	return Board{Name: name, Also: also, Model: model, Target: "ath79/generic", Method: OneFile,
+		HWRevisions: []int{hwRevision}, Partition: mtd1ath79, Largest: mtd1ath79, LargestSysupgrade: mtd1ath79, layout: layoutRecord}
 }
 
 func fritz3370(nand, variant string) Board {
