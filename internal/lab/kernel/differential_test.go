@@ -101,22 +101,27 @@ type contest struct {
 // load gives both the same sections. spoil changes the text, to see whether
 // that is noticed.
 func (r *rig) load(t testing.TB, line router.Line, sections []uci.Section, spoil func(string) string) *contest {
+	c := r.compile(t, line, sections)
+	text := c.text
+	if spoil != nil {
+		text = spoil(text)
+	}
+	if err := r.host.Load(text); err != nil {
+		c.bad = err.Error()
+	}
+	return c
+}
+
+// compile asks only the model.
+func (r *rig) compile(t testing.TB, line router.Line, sections []uci.Section) *contest {
 	doc, err := uci.Parse("firewall", uci.Print(sections))
 	must(t, err)
 	network, err := uci.Parse("network", []byte("config interface 'vpn2'\n\toption proto 'wireguard'\n"))
 	must(t, err)
 	c := &contest{r: r, line: line, sections: doc.Sections(), memory: firewall.NewTracker(), fates: map[string]int{}}
 	c.rules, _ = firewall.Compile(line, network, doc, live())
-	var gaps []firewall.Warning
-	c.text, gaps = c.rules.NFT()
-	c.gaps = len(gaps)
-	text := c.text
-	if spoil != nil {
-		text = spoil(text)
-	}
-	if err := r.host.Load(text); err != nil && spoil == nil {
-		c.bad = err.Error()
-	}
+	text, gaps := c.rules.NFT()
+	c.text, c.gaps = text, len(gaps)
 	return c
 }
 

@@ -122,7 +122,7 @@ func (d *draw) config(n int) []uci.Section {
 		}
 	}
 	for range 2 {
-		if d.in(12) {
+		if d.in(25) {
 			d.setSection(section("ipset"))
 		}
 	}
@@ -199,24 +199,25 @@ func (d *draw) rule(w writer) {
 	w.some(20, "icmp_type", "echo-request", "echo-reply", "destination-unreachable", "8", "128", "3/3", "port-unreachable",
 		"source-quench", "packet-too-big", "echo-request destination-unreachable", "time-exceeded")
 	w.maybe(20, "family", d.family)
-	target := d.of("ACCEPT", "REJECT", "DROP", "acc", "ACCEPT", "ACCEPT", "DROP", "MARK", "DSCP", "NOTRACK", "")
+	target := d.of("ACCEPT", "REJECT", "DROP", "acc", "ACCEPT", "ACCEPT", "DROP", "MARK", "MARK", "DSCP", "NOTRACK", "")
 	if target != "" {
 		w.set("target", target)
 	}
 	switch target {
 	case "MARK":
-		w.some(95, "set_mark", "0x5", "3", "0x10/0xf0")
+		w.some(95, "set_mark", "0x5", "0x5", "3", "0x10/0xf0")
 	case "DSCP":
 		w.some(95, "set_dscp", "CS1", "EF", "0")
 	}
-	w.some(7, "mark", "0x5", "!3", "0x10/0xf0")
+	w.some(9, "mark", "0x5", "0x5", "!3", "0x10/0xf0")
 	w.some(5, "device", "br-lan", "wan", "wg0")
 	w.some(5, "direction", "in", "out")
 	w.some(3, "enabled", "0")
 	w.some(4, "dscp", "CS1", "!EF", "0")
-	w.some(5, "ipset", "s1", "!s1 dst", "s2", "gone")
+	w.some(6, "ipset", "s1", "s1", "!s1 dst", "s2", "s2", "gone")
 	w.some(2, "dest_port", "99999")
-	if d.in(10) {
+	// Nor for what changes marks of the router's own answers.
+	if d.in(10) && target != "MARK" && target != "DSCP" {
 		w.set("limit", d.rate())
 		w.some(60, "limit_burst", "1", "2", "3", "0")
 	}
@@ -265,8 +266,16 @@ func (d *draw) redirect(w writer) {
 	}
 	w.maybe(20, "src_ip", d.addr)
 	w.maybe(15, "family", d.family)
-	w.some(6, "limit", "1/hour", "2/day")
+	if target, _ := w.s.Get("target"); target != "SNAT" && !reflects(w.s) { // see natSection
+		w.some(8, "limit", "1/hour", "2/day")
+	}
 	w.some(3, "enabled", "0")
+}
+
+// reflects reports whether a redirect may bring a rule that rewrites sources.
+func reflects(s *uci.Section) bool {
+	v, said := s.Get("reflection")
+	return !said || v != "0"
 }
 
 func (d *draw) natSection(w writer) {
@@ -280,7 +289,8 @@ func (d *draw) natSection(w writer) {
 	w.some(8, "snat_port", "30000-30100")
 	w.maybe(15, "family", d.family)
 	w.some(8, "device", "wan", "br-lan")
-	w.some(6, "limit", "1/hour", "2/day")
+	// No limit here: the kernel takes a turn for its own resets, too, which the
+	// model does not follow (package firewall says so).
 }
 
 func (d *draw) setSection(w writer) {

@@ -164,6 +164,11 @@ func (h *Host) change(dev string, f func(netlink.Link) error) error {
 	return nil
 }
 
+// SetMTU sets the largest packet of a device.
+func (h *Host) SetMTU(dev string, mtu int) error {
+	return h.change(dev, func(l netlink.Link) error { return h.nl.LinkSetMTU(l, mtu) })
+}
+
 // Addr gives a device addresses, with the length of their networks.
 func (h *Host) Addr(dev string, addrs ...string) error {
 	return h.change(dev, func(l netlink.Link) error {
