@@ -18,6 +18,10 @@ var unitLasts = map[string]time.Duration{"second": time.Second, "minute": time.M
 
 // limit is the condition of one rule. Every rule has a bucket of its own, also
 // when one section makes several rules.
+//
+// Known difference: the kernel asks the rules that rewrite sources or set marks
+// for the router's own answers, too (a reset counts as related), so that a limit
+// there empties faster than here. Seen in lab/kernel on Linux 6.18.
 type limit struct {
 	rate
 	over bool // true for the packets above the rate, not those below
