@@ -13,12 +13,13 @@ type Advice struct {
 	Command []string // or these lines in a terminal
 	Rights  string   // and what terminal that is
 	Undo    []string // these lines afterwards
+	Note    string   // may be empty
 }
 
 // Advise says how to give a card an address on a system (runtime.GOOS's words;
 // others are treated as Linux).
 func Advise(system string, c Card, a netip.Prefix) Advice {
-	ip, m := a.Addr().String(), mask(a)
+	ip, m, word := a.Addr().String(), mask(a), shellWord(c.Name)
 	switch system {
 	case "windows":
 		return Advice{
@@ -41,8 +42,8 @@ func Advise(system string, c Card, a netip.Prefix) Advice {
 				fmt.Sprintf("IP address %s · Subnet mask %s · Router stays empty › OK", ip, m),
 			},
 			Rights:  "Terminal",
-			Command: []string{fmt.Sprintf("sudo ifconfig %s inet %s netmask %s alias", c.Name, ip, m)},
-			Undo:    []string{fmt.Sprintf("sudo ifconfig %s inet %s -alias", c.Name, ip)},
+			Command: []string{fmt.Sprintf("sudo ifconfig %s inet %s netmask %s alias", word, ip, m)},
+			Undo:    []string{fmt.Sprintf("sudo ifconfig %s inet %s -alias", word, ip)},
 		}
 	}
 	return Advice{
@@ -52,9 +53,21 @@ func Advise(system string, c Card, a netip.Prefix) Advice {
 			fmt.Sprintf("Address %s · Netmask %s · Gateway stays empty › Apply", ip, m),
 		},
 		Rights:  "a terminal",
-		Command: []string{"sudo nmcli device set " + c.Name + " managed no   (only where NetworkManager runs)", fmt.Sprintf("sudo ip link set %s up", c.Name), fmt.Sprintf("sudo ip address add %s dev %s", a, c.Name)},
-		Undo:    []string{fmt.Sprintf("sudo ip address del %s dev %s", a, c.Name), "sudo nmcli device set " + c.Name + " managed yes"},
+		Command: []string{"sudo ip link set " + word + " up", fmt.Sprintf("sudo ip address add %s dev %s", a, word)},
+		Undo:    []string{fmt.Sprintf("sudo ip address del %s dev %s", a, word)},
+		Note:    "where NetworkManager runs, before: sudo nmcli device set " + word + " managed no, and afterwards: … managed yes",
 	}
+}
+
+// shellWord is a name as a shell takes it.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune("_-.:@", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 func (a Advice) String() string {
@@ -70,6 +83,9 @@ func (a Advice) String() string {
 	b.WriteString("and afterwards:\n")
 	for _, c := range a.Undo {
 		fmt.Fprintf(&b, "  %s\n", c)
+	}
+	if a.Note != "" {
+		fmt.Fprintln(&b, a.Note)
 	}
 	return b.String()
 }

@@ -214,4 +214,22 @@ func (c *cableTest) card() Card {
 	return list[i]
 }
 
+// give sets an address on our end, as a person does.
+func (c *cableTest) give(n string) {
+	c.t.Helper()
+	near, err := netlink.LinkByName(c.name)
+	must(c.t, err)
+	a, err := netlink.ParseAddr(n)
+	must(c.t, err)
+	must(c.t, netlink.AddrAdd(near, a))
+}
+
+// unplugCard takes our end away, as a card on USB goes.
+func (c *cableTest) unplugCard() {
+	c.t.Helper()
+	near, err := netlink.LinkByName(c.name)
+	must(c.t, err)
+	must(c.t, netlink.LinkDel(near))
+}
+
 var _ evabox.Network = (*cableTest)(nil)

@@ -3,10 +3,17 @@ package hostnet
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/heimweg/heimweg/internal/eva"
 	"github.com/heimweg/heimweg/internal/lab/evabox"
@@ -38,13 +45,37 @@ func find(t testing.TB, k *Cable) *eva.Box {
 	return box
 }
 
+// settings is what a person could have set on the card: what changes there by
+// itself with the cable, such as link-local addresses, is none.
+func settings(t testing.TB, c *cableTest) []string {
+	var out []string
+	for _, a := range c.card().Addrs {
+		if a.Addr().Is4() {
+			out = append(out, a.String())
+		}
+	}
+	list, err := Routes(t.Context())
+	must(t, err)
+	for _, r := range list {
+		out = append(out, r.Net.String()+" "+r.Card)
+	}
+	near, err := netlink.LinkByName(c.name)
+	must(t, err)
+	known, err := netlink.NeighList(near.Attrs().Index, netlink.FAMILY_V4)
+	must(t, err)
+	for _, n := range known {
+		out = append(out, n.String())
+	}
+	return out
+}
+
 // The whole of it over a cable between two kernels: found, held, read, written,
 // read back. The computer's own network set-up is the same afterwards.
 func TestOwnFindsAndFlashes(t *testing.T) {
 	for _, at := range []string{"192.168.178.1", "169.254.120.1", "192.168.2.254"} {
 		t.Run(at, func(t *testing.T) {
 			c := newCable(t)
-			before := c.card()
+			before := settings(t, c)
 			k := ownCable(t, c)
 			b := evabox.New(c, evabox.Options{Address: netip.MustParseAddr(at), Times: quick})
 			t.Cleanup(b.Close)
@@ -63,9 +94,8 @@ func TestOwnFindsAndFlashes(t *testing.T) {
 			if err != nil || out.Checks[0].Verdict != eva.Same || !bytes.Equal(b.Flash("mtd1"), image) {
 				t.Errorf("%v %+v", err, out)
 			}
-			after := c.card()
-			if !slices.Equal(before.Addrs, after.Addrs) && len(after.Addrs) > 1 {
-				t.Errorf("addresses were %v, are %v", before.Addrs, after.Addrs)
+			if after := settings(t, c); !slices.Equal(before, after) {
+				t.Errorf("the computer's settings were\n%v\nand are\n%v", before, after)
 			}
 		})
 	}
@@ -146,4 +176,131 @@ func benchmarkUpload(b *testing.B, way Way, rate int) {
 		must(b, err)
 	}
 	b.ReportMetric(float64(len(image))*float64(b.N)/time.Since(began).Seconds()/float64(rate), "of-rate")
+}
+
+// An address that the computer has itself is not used twice, and a port that the
+// box refuses is the system's error.
+func TestOwnKeepsOffTheComputersAddresses(t *testing.T) {
+	c := newCable(t)
+	c.SetAddress(netip.MustParseAddr("192.168.178.1"))
+	c.Link(true)
+	c.give("192.168.178.2/24")
+	k := ownCable(t, c)
+	must(t, k.Use(netip.MustParsePrefix("192.168.178.2/24")))
+	if got := k.Addresses(); !slices.Equal(got, []netip.Prefix{netip.MustParsePrefix("192.168.178.3/24")}) {
+		t.Errorf("ours are %v", got)
+	}
+	if _, err := k.Dial(t.Context(), "tcp", "192.168.178.1:22"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a closed port: %v", err)
+	}
+	if k.Way() != Own || k.Name() != c.name {
+		t.Errorf("%s by %s", k.Name(), k.Way())
+	}
+	var strange *net.AddrError
+	if _, err := k.Dial(t.Context(), "tcp", "fritz.box:80"); !errors.As(err, &strange) {
+		t.Errorf("a name: %v", err)
+	}
+}
+
+// The cable's state, with no box yet, with one, and with a card that is pulled
+// out: whoever waits hears of it.
+func TestWaitLink(t *testing.T) {
+	c := newCable(t)
+	k := ownCable(t, c)
+	if l := c.card().Link; l != LinkDown {
+		t.Errorf("without a box the cable is %s", l)
+	}
+	must(t, k.WaitLink(t.Context(), false))
+	up := make(chan error)
+	go func() { up <- k.WaitLink(t.Context(), true) }()
+	c.Link(true)
+	must(t, <-up)
+	go func() { up <- k.WaitLink(t.Context(), false) }()
+	c.Link(false)
+	must(t, <-up)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() { up <- k.WaitLink(ctx, true) }()
+	stop()
+	if err := <-up; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	looks := make(chan error)
+	go func() { looks <- k.Look(t.Context(), func(netip.Addr) {}) }()
+	go func() { up <- k.WaitLink(t.Context(), true) }()
+	c.unplugCard()
+	var gone *NoCardError
+	if err := <-up; !errors.As(err, &gone) || gone.Wanted != c.name {
+		t.Errorf("a card that is gone: %v", err)
+	}
+	if err := <-looks; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("looking on a card that is gone: %v", err)
+	}
+}
+
+// A cable that dies in the middle of a transfer costs no byte and no connection,
+// whoever does the TCP.
+func TestFlapsWhileSending(t *testing.T) {
+	for _, way := range []Way{Own, Lent} {
+		t.Run(string(way), func(t *testing.T) {
+			c := newCable(t)
+			c.SetAddress(netip.MustParseAddr("192.168.178.1"))
+			c.Link(true)
+			l, err := c.Listen(7)
+			must(t, err)
+			defer l.Close()
+			k, err := Open(t.Context(), c.card(), Options{At: eva.Usual(), Only: way})
+			must(t, err)
+			defer k.Close()
+			must(t, k.Use(netip.MustParsePrefix("192.168.178.2/24")))
+			data := make([]byte, 4<<20)
+			rand.Read(data)
+			far := make(chan net.Conn)
+			go func() {
+				s, err := l.Accept()
+				if err != nil {
+					t.Error(err)
+				}
+				far <- s
+			}()
+			conn, err := k.DialTCP(t.Context(), netip.MustParseAddrPort("192.168.178.1:7"))
+			must(t, err)
+			box := <-far
+			defer box.Close()
+			must(t, box.(*net.TCPConn).SetReadBuffer(64<<10)) // so that most of it is not on its way yet
+			sent := make(chan error)
+			go func() {
+				_, err := conn.Write(data)
+				sent <- errors.Join(err, conn.Close())
+			}()
+			got := make([]byte, len(data))
+			for i := range 4 { // a quarter each time, then the cable
+				part := got[i*len(got)/4 : (i+1)*len(got)/4]
+				if _, err := io.ReadFull(box, part); err != nil {
+					t.Fatal(err)
+				}
+				c.Link(false)
+				must(t, k.WaitLink(t.Context(), false))
+				c.Link(true)
+			}
+			must(t, <-sent)
+			if !bytes.Equal(got, data) {
+				t.Error("what arrived differs")
+			}
+		})
+	}
+}
+
+// A box at an address that nobody thinks of answers UDP 5035 and is reached
+// there.
+func TestOwnReachesAnyAddress(t *testing.T) {
+	c := newCable(t)
+	k := ownCable(t, c)
+	b := evabox.New(c, evabox.Options{Address: netip.MustParseAddr("10.20.30.40"), Times: quick})
+	t.Cleanup(b.Close)
+	b.Power(true)
+	box := find(t, k)
+	defer box.Close()
+	if box.Addr().String() != "10.20.30.40" {
+		t.Errorf("found at %v", box.Addr())
+	}
 }
