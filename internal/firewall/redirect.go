@@ -312,6 +312,7 @@ func (c *compiler) emitRedirect(r *redirectSpec, p protocol, fam uint8, src, dst
 	case "snat":
 		if !out.nat.from.IsValid() && !out.nat.ports {
 			c.refuse(r.s, "rewrites nothing but the port of a protocol that has none, the ruleset cannot be loaded")
+			return
 		}
 		out.do = doSNAT
 		c.add(c.natChain(r), out)
