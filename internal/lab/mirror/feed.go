@@ -76,13 +76,6 @@ func kmods(version string) string {
 	return "kmods/" + k.version + "-1-" + k.vermagic
 }
 
-func (p pkg) arch(target string) string {
-	if p.module {
-		return strings.ReplaceAll(target, "/", "_")
-	}
-	return arches[target]
-}
-
 // file is the package's name on the server.
 func (p pkg) file(version, target string) string {
 	if from(version, "25.12") {

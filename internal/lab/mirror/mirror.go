@@ -38,8 +38,7 @@ type Mirror struct {
 	mu       sync.Mutex
 	releases []string
 	files    map[string][]byte // what was made so far, by path; nil: no such file
-	targets  map[string]*target
-	made     map[string]Made // images by sha256
+	made     map[string]Made   // images by sha256
 	faults   []*Fault
 	requests []Request
 	jobs     map[string]*job
@@ -65,7 +64,7 @@ func New(o Options) *Mirror {
 	if len(o.Releases) == 0 {
 		o.Releases = []string{"25.12.5", "24.10.8", "23.05.6", "22.03.7"}
 	}
-	m := &Mirror{opt: o, releases: slices.Clone(o.Releases), files: map[string][]byte{}, targets: map[string]*target{}, made: map[string]Made{}, jobs: map[string]*job{}}
+	m := &Mirror{opt: o, releases: slices.Clone(o.Releases), files: map[string][]byte{}, made: map[string]Made{}, jobs: map[string]*job{}}
 	m.keys = makeKeys()
 	return m
 }

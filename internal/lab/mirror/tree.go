@@ -143,19 +143,11 @@ func revision(version string) string {
 	return fmt.Sprintf("r%d-%010x", 20000+seedOf(version)%10000, seedOf(version, "git")&0xffffffffff)
 }
 
-// A target is one release's directory, with all its files but the signatures.
-type target struct {
-	sums []byte
-}
-
 // make builds a file of the tree, or nil when there is none.
 func (m *Mirror) make(name string) []byte {
 	rest, ok := strings.CutPrefix(name, "releases/")
 	if !ok {
-		if strings.HasPrefix(name, "store/") {
-			return nil // made when it was built
-		}
-		return nil
+		return nil // what lies below store/ was made when it was built
 	}
 	version, rest, ok := strings.Cut(rest, "/")
 	if !ok || !slices.Contains(m.opt.Releases, version) {

@@ -41,6 +41,9 @@ type Image struct {
 	Packages []string
 }
 
+// invalidMetadata is how sysupgrade words it.
+const invalidMetadata = "Invalid image metadata"
+
 // ParseImage reads the metadata of an image as fwtool does. Its checksum covers
 // the whole file, so a damaged file has none.
 func ParseImage(image []byte) (Image, error) {
@@ -57,7 +60,7 @@ func ParseImage(image []byte) (Image, error) {
 		Version   struct{ Version string }
 	}
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Image{}, fmt.Errorf("Invalid image metadata") // as sysupgrade words it
+		return Image{}, errors.New(invalidMetadata)
 	}
 	i := Image{Boards: m.Supported, Compat: m.Compat, Message: m.Message, Version: m.Version.Version, Packages: m.Packages}
 	if i.Compat == "" {
