@@ -284,7 +284,7 @@ func TestOthers(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				ctx, stop := context.WithTimeout(b.ctx, 100*time.Second)
+				ctx, stop := context.WithTimeout(b.ctx, 70*time.Second) // a box has started by then
 				defer stop()
 				_, err := Find(ctx, b.net, Ask{Want: Home})
 				var nf *NotFoundError

@@ -153,7 +153,9 @@ func (p Plan) load(files []io.Reader) ([][]byte, error) {
 		if i >= len(files) || files[i] == nil {
 			return nil, &FileError{Role: f.Role, Why: "is missing"}
 		}
-		data, err := io.ReadAll(io.LimitReader(files[i], f.Size+1))
+		buf := bytes.NewBuffer(make([]byte, 0, f.Size+bytes.MinRead))
+		_, err := buf.ReadFrom(io.LimitReader(files[i], f.Size+1))
+		data := buf.Bytes()
 		switch {
 		case err != nil:
 			return nil, &FileError{Role: f.Role, Why: "cannot be read", Cause: err}

@@ -18,6 +18,7 @@ import (
 // wakes late or has a loose plug. From the bootloader's first breath, or the
 // cable's when that comes later, to the login takes no more than 20 ms.
 func TestEveryWindowIsCaught(t *testing.T) {
+	t.Parallel()
 	boots := 1000
 	if testing.Short() {
 		boots = 100
