@@ -36,6 +36,16 @@ type Request struct {
 	// take the place of the router's before the plan is carried out: of a gateway
 	// that is put back. They are written in the same guarded window.
 	Base map[string]*uci.Document
+	// baseOnly: the plan comes later; see PutBase.
+	baseOnly bool
+}
+
+// PutBase writes r.Base alone, under guard: what brings a box to the internet has
+// to be there before packages can be installed.
+func (s *Session) PutBase(ctx context.Context, r Request) error {
+	r.baseOnly = true
+	p := &plan.Plan{Format: plan.Format, Base: s.snap.Fingerprint()}
+	return Explain(s.guarded(ctx, p, r), s.addr())
 }
 
 // Plan makes the plan for what the last look showed.
@@ -218,6 +228,9 @@ func (s *Session) verify(ctx context.Context, p *plan.Plan, r Request, c openwrt
 // unsettled plans again and says what is still different, nil for nothing.
 // patience: time may mend it, because everything is written and only not live yet.
 func (s *Session) unsettled(r Request) (left error, patience bool) {
+	if r.baseOnly {
+		return nil, false
+	}
 	snap := *s.snap
 	snap.Pending, snap.Locked = nil, "" // ours
 	p, _ := plan.For(r.Home, &snap, r.Access)

@@ -41,7 +41,11 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	silent [FILE…]       no secret of the router or of these .conf files was written so far
 //	replace FILE OLD NEW edit a file
 //	cut PART             the power goes before sysupgrade writes that part (firmware, half of firmware, settings)
+//	interrupt N          the next heimweg gets Ctrl-C after N seconds
 //	swap BOARD RELEASE   another box, fresh, in the router's place
+//	carton [MODEL]       a home with a boxed FRITZ!Box and a download server; plug on:300ms off:2s … | none
+//	box runs openwrt|fritzos|memory|nothing | untouched | unseen | off
+//	image WHAT FILE      an image file: eva, recovery, avm, or one of imagetest.Mistakes
 //	mirror on | key FILE | announce RELEASE… | break FILE TROUBLE N | builder QUEUE REFUSE | heal | off   OpenWrt's download server
 func TestScripts(t *testing.T) {
 	if testing.Short() {
@@ -57,18 +61,21 @@ func TestScripts(t *testing.T) {
 			"world": scriptWorld, "heimweg": scriptHeimweg, "tty": scriptTTY, "router": scriptRouter,
 			"isp": scriptISP, "phone": scriptPhone, "laptop": scriptLaptop, "trips": scriptTrips,
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
-			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap,
+			"carton": scriptCarton, "plug": scriptPlug, "box": scriptBox, "image": scriptImage,
+			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt,
 		},
 	})
 }
 
 // stage is what one script works with.
 type stage struct {
-	w     *world.World
-	tty   bool
-	trips int64
-	m     *mirror.Mirror
-	all   bytes.Buffer // everything that heimweg has written so far
+	w         *world.World
+	tty       bool
+	trips     int64
+	interrupt time.Duration // until the next run's Ctrl-C
+	m         *mirror.Mirror
+	carton    *carton      // with a boxed device
+	all       bytes.Buffer // everything that heimweg has written so far
 }
 
 type stageKey struct{}
@@ -181,10 +188,18 @@ func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
 	if s.m != nil {
 		env.Web = s.m.Transport()
 	}
+	if s.carton != nil {
+		ts.Check(s.carton.wire(&env))
+	}
 	args = absolute(ts, args)
 	home := ts.MkAbs("home.toml")
 	ctx, cancel := within(2 * time.Minute)
 	defer cancel()
+	if s.interrupt > 0 {
+		stop := time.AfterFunc(s.interrupt, cancel)
+		defer stop.Stop()
+		s.interrupt = 0
+	}
 	code := Run(ctx, env, append([]string{"--home", home}, args...))
 	if s.w != nil {
 		s.trips = s.w.Router.Stats().Execs - before

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +32,13 @@ func scriptCut(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		return owrt.Continue
 	})
+}
+
+// scriptInterrupt presses Ctrl-C in the next run.
+func scriptInterrupt(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	stageOf(ts).interrupt = time.Duration(n) * time.Second
 }
 
 // scriptSwap puts another box, fresh from the factory image, in the router's place.

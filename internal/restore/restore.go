@@ -64,7 +64,7 @@ func Propose(s *apply.Session, b backup.Backup, r apply.Request, o backup.Option
 		return Proposal{}, fault.New("restore-edit", "a settings file of this box cannot be edited").Saw("%s", err).From(err).
 			Do("reset the box to its factory settings (firstboot on the router, or its reset button), then run this command again")
 	}
-	p := Proposal{Fit: fit, Packages: besides(b.Packages, r)}
+	p := Proposal{Fit: fit}
 	private, known, preshared := b.Secrets(r.Home.Tunnel.Interface)
 	if known {
 		r.Private = &private
@@ -78,18 +78,13 @@ func Propose(s *apply.Session, b backup.Backup, r apply.Request, o backup.Option
 	r.Base = fit.Docs
 	p.Request = r
 	p.Plan = s.Plan(r)
-	return p, nil
-}
-
-// besides are the packages that the plan does not install anyway.
-func besides(names []string, r apply.Request) []string {
-	var out []string
-	for _, n := range names {
-		if !slices.Contains(r.Home.Router.Packages, n) {
-			out = append(out, n)
+	planned := plan.PackagesOf(r.Home, s.Snapshot())
+	for _, n := range b.Packages {
+		if !slices.Contains(planned, n) {
+			p.Packages = append(p.Packages, n)
 		}
 	}
-	return out
+	return p, nil
 }
 
 // Identify gives a box back who it was: SSH host keys, keys that may log in,
@@ -151,16 +146,40 @@ func Run(ctx context.Context, s *apply.Session, p Proposal, tell event.Tell) (Re
 	if len(p.Plan.Blocked) > 0 {
 		return res, fault.List(p.Plan.Blocked)
 	}
-	if !p.Plan.Empty() || len(p.Request.Base) > 0 {
-		if err := s.Run(ctx, p.Plan, p.Request); err != nil {
-			return res, err
-		}
+	if err := change(ctx, s, p); err != nil {
+		return res, err
+	}
+	if err := WaitUplink(ctx, s); err != nil {
+		return res, err
 	}
 	var err error
 	if res.Missing, err = Install(ctx, s, p.Packages, tell); err != nil {
 		return res, err
 	}
 	return res, files(ctx, s.Shell(), p.Fit.Files, &res, tell)
+}
+
+// change makes the guarded changes: one, or two on a box that reaches the internet
+// only with the household's own settings, such as a dial-up or a WAN port that it
+// has not by itself, and needs packages from there.
+func change(ctx context.Context, s *apply.Session, p Proposal) error {
+	if len(p.Request.Base) > 0 && len(p.Plan.Packages()) > 0 && !online(s.Snapshot()) {
+		if err := s.PutBase(ctx, p.Request); err != nil {
+			return err
+		}
+		if err := WaitUplink(ctx, s); err != nil {
+			return err
+		}
+		p.Request.Base = nil
+		p.Plan = s.Plan(p.Request)
+		if len(p.Plan.Blocked) > 0 {
+			return fault.List(p.Plan.Blocked)
+		}
+	}
+	if p.Plan.Empty() && len(p.Request.Base) == 0 {
+		return nil
+	}
+	return s.Run(ctx, p.Plan, p.Request)
 }
 
 func files(ctx context.Context, sh openwrt.Shell, list []backup.File, res *Result, tell event.Tell) (err error) {
