@@ -66,6 +66,9 @@ type Manifest struct {
 	Address string       `json:"address,omitempty"` // where the router was
 	// Packages were asked for by name, beyond what the image had inside.
 	Packages []string `json:"packages,omitempty"`
+	// Count is how many files follow: an archive that was cut off between two files
+	// looks whole otherwise.
+	Count int `json:"files"`
 }
 
 // A File is one file of the router. Its text is hidden.
@@ -193,7 +196,7 @@ func Encode(b Backup) ([]byte, error) {
 		_, err := w.Write(text)
 		return err
 	}
-	b.Manifest.Format = Format
+	b.Manifest.Format, b.Manifest.Count = Format, len(b.Files)
 	manifest, err := json.Marshal(b.Manifest)
 	err = errors.Join(err, put(tar.Header{Name: "manifest.json", Mode: 0o600}, manifest))
 	if b.Home != "" {
@@ -305,6 +308,9 @@ func parseOwn(data []byte) (Backup, error) {
 	}
 	if !seen["manifest.json"] || b.Format != Format {
 		return Backup{}, bad("its manifest is missing, or of a form that only another heimweg reads")
+	}
+	if b.Count != len(b.Files) {
+		return Backup{}, bad("it holds %d files of %d", len(b.Files), b.Count)
 	}
 	b.Board.Release.Line, _ = router.ParseLine(b.Board.Release.Version)
 	b.Files, err = sorted(b.Files)
