@@ -137,7 +137,6 @@ type hunt struct {
 	hint      *time.Timer
 	hints     int
 	asked     map[netip.Addr]bool // who was asked by SSH already
-	last      *eva.NotFoundError
 	dropped   int // boxes that were held and lost before they said what they are
 }
 

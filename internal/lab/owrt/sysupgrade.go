@@ -41,9 +41,6 @@ type Image struct {
 	Packages []string
 }
 
-// invalidMetadata is how sysupgrade words it.
-const invalidMetadata = "Invalid image metadata"
-
 // ParseImage reads the metadata of an image as fwtool does. Its checksum covers
 // the whole file, so a damaged file has none.
 func ParseImage(image []byte) (Image, error) {
@@ -60,7 +57,8 @@ func ParseImage(image []byte) (Image, error) {
 		Version   struct{ Version string }
 	}
 	if err := json.Unmarshal(text, &m); err != nil {
-		return Image{}, errors.New(invalidMetadata)
+		//lint:ignore ST1005 sysupgrade words it so
+		return Image{}, errors.New("Invalid image metadata")
 	}
 	i := Image{Boards: m.Supported, Compat: m.Compat, Message: m.Message, Version: m.Version.Version, Packages: m.Packages}
 	if i.Compat == "" {
