@@ -137,7 +137,7 @@ type hunt struct {
 	hint      *time.Timer
 	hints     int
 	asked     map[netip.Addr]bool // who was asked by SSH already
-	dropped   int // boxes that were held and lost before they said what they are
+	dropped   int                 // boxes that were held and lost before they said what they are
 }
 
 type linkNews struct {

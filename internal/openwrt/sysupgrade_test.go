@@ -27,7 +27,7 @@ func image() []byte { return bytes.Repeat([]byte("\x00\xff\n@ image"), 100_000) 
 func TestBusyboxUpload(t *testing.T) {
 	j := upgradable(t, "")
 	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs                   124288       160    124128   0%% /tmp\\n'\n", 0o755)
-	img := image()
+	img := bytes.Repeat(image(), 2) // four pieces
 	var told []int
 	if err := Upload(context.Background(), j, img, 0, func(n int) { told = append(told, n) }); err != nil {
 		t.Fatal(err)
