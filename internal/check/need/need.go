@@ -50,6 +50,10 @@ func Table() []Need {
 		{"nft", "nftables", "internal/lab/kernel: the firewall model against a kernel"},
 		{"signify-openbsd", "signify-openbsd", "internal/firmware: a second implementation of OpenWrt's signatures"},
 		{"gpg", "gnupg", "internal/firmware: OpenPGP signatures by another program"},
+		// The package has the program only; the service is another one's, miniupnpd.
+		{"miniupnpd", "miniupnpd-nftables", "internal/uplink: a real ISP router's UPnP, PCP and NAT-PMP"},
+		{"upnpc", "miniupnpc", "internal/lab/igd: judges the emulated ISP router's UPnP"},
+		{"natpmpc", "natpmpc", "internal/lab/igd: and its NAT-PMP"},
 		{"zbarimg", "zbar-tools", "internal/qr: a second reader of the codes"},
 	}
 }
