@@ -54,6 +54,7 @@ var table = map[string]row{
 	"internal/blueprint": {core, nil},
 	"internal/cryptokey": {core, nil},
 	"internal/doctor":    {core, nil},
+	"internal/endpoint":  {core, nil},
 	"internal/fault":     {core, nil},
 	"internal/firewall":  {core, nil},
 	"internal/home":      {core, nil},
@@ -78,6 +79,7 @@ var table = map[string]row{
 	"internal/hostnet/ether": {edge, []string{"internal/tunnel/ipstack"}},
 	// Everything that openwrt knows about a router comes out of a shell.
 	"internal/openwrt": {edge, []string{"internal/shell"}},
+	"internal/outside": {edge, nil},
 	// age takes its randomness from the computer, so sealing is no part of the core.
 	"internal/seal":   {edge, nil},
 	"internal/shell":  {edge, nil},
