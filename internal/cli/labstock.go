@@ -31,13 +31,13 @@ type stock struct {
 	m *mirror.Mirror
 }
 
-// fromStock makes a home round a boxed device of a model ("4040").
-func fromStock(ctx context.Context, o world.Options, model string) (stock, error) {
+// fromStock makes a home round a boxed device.
+func fromStock(ctx context.Context, o world.Options, box evabox.Options) (stock, error) {
 	if o.Uplink == home.OneArmed || o.LANs > 1 {
 		return stock{}, fault.NewUsage("bad-stock", "a boxed device is neither one-armed nor set up for two home LANs").Do("leave --uplink one-armed and --lans 2 away")
 	}
 	o.FromStock = true
-	o.Device = device.Options{EVA: evabox.Options{Model: model, Times: hurried}}
+	o.Device = device.Options{EVA: box}
 	o.Router.FormatTime = formatting
 	w, err := world.New(ctx, o)
 	return stock{w, mirror.New(mirror.Options{Kernel: 20_000, Root: 50_000})}, err
@@ -71,7 +71,7 @@ func (s stock) release(o world.Options) string {
 // box.
 func (t *tour) flashFirst(ctx context.Context, o world.Options) error {
 	if err := t.step("a FRITZ!Box 4040 in its carton, a laptop, a cable", func() (err error) {
-		if t.stock, err = fromStock(ctx, o, "4040"); err != nil {
+		if t.stock, err = fromStock(ctx, o, evabox.Options{Model: "4040", Times: hurried}); err != nil {
 			return err
 		}
 		t.w = t.stock.w
@@ -99,7 +99,7 @@ func (t *tour) flashFirst(ctx context.Context, o world.Options) error {
 // labFlash flashes the boxed device of `heimweg lab up --from-stock` before the home
 // is handed over.
 func (a *app) labFlash(ctx context.Context, o world.Options, dir string) (*world.World, error) {
-	s, err := fromStock(ctx, o, "4040")
+	s, err := fromStock(ctx, o, evabox.Options{Model: "4040", Times: hurried})
 	if err != nil {
 		return s.w, err
 	}

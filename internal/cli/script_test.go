@@ -41,7 +41,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	silent [FILE…]       no secret of the router or of these .conf files was written so far
 //	replace FILE OLD NEW edit a file
 //	cut PART             the power goes before sysupgrade writes that part (firmware, half of firmware, settings)
-//	interrupt N          the next heimweg gets Ctrl-C after N seconds
+//	interrupt 2s         the next heimweg gets Ctrl-C after that time
 //	swap BOARD RELEASE   another box, fresh, in the router's place
 //	carton [MODEL]       a home with a boxed FRITZ!Box and a download server; plug on:300ms off:2s … | none
 //	box runs openwrt|fritzos|memory|nothing | untouched | unseen | off
@@ -236,6 +236,9 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 	}
 	if len(out) > 2 && out[0] == "firmware" && out[1] == "check" {
 		out[2] = ts.MkAbs(out[2])
+	}
+	if len(out) > 0 && out[0] == "flash" {
+		flashFiles(ts, out)
 	}
 	return out
 }

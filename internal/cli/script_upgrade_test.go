@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,9 +35,9 @@ func scriptCut(ts *testscript.TestScript, _ bool, args []string) {
 
 // scriptInterrupt presses Ctrl-C in the next run.
 func scriptInterrupt(ts *testscript.TestScript, _ bool, args []string) {
-	n, err := strconv.Atoi(args[0])
+	d, err := time.ParseDuration(args[0])
 	ts.Check(err)
-	stageOf(ts).interrupt = time.Duration(n) * time.Second
+	stageOf(ts).interrupt = d
 }
 
 // scriptSwap puts another box, fresh from the factory image, in the router's place.

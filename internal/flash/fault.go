@@ -75,6 +75,8 @@ func (s *Session) fault(err error) *fault.Fault {
 			Do("%s", repeat)
 	case errors.As(err, &late):
 		return s.late(late)
+	case s.started && errors.Is(err, context.DeadlineExceeded): // the caller's
+		return s.late(&awaitError{after: time.Since(s.began).Round(time.Second), last: login{err: err}})
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	faults = flag.Int("faults", 0, "how many random faults TestFaults tries; 0: 100, or 600 in the long form")
+	faults = flag.Int("faults", 0, "how many random faults TestFaults tries; 0: 30, or 600 in the long form")
 	first  = flag.Uint64("seed", 1, "the first seed of TestFaults")
 )
 
@@ -59,9 +59,9 @@ func randomMishap(rnd *rand.Rand) mishap {
 		case 3:
 			f.ResetErase = true
 		case 4, 5:
-			f.ResetAt = 1 + rnd.Int64N(1_100_000)
+			f.ResetAt = 1 + rnd.Int64N(800_000)
 		case 6, 7:
-			f.PowerCutAt = 1 + rnd.Int64N(1_100_000)
+			f.PowerCutAt = 1 + rnd.Int64N(800_000)
 		case 8:
 			f.PowerCutErase = true
 		case 9:
@@ -96,7 +96,7 @@ func randomMishap(rnd *rand.Rand) mishap {
 func TestFaults(t *testing.T) {
 	n := *faults
 	if n == 0 {
-		n = 100
+		n = 30
 		if need.Long() {
 			n = 600
 		}

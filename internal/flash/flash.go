@@ -96,8 +96,11 @@ const (
 	hintFirst  = 20 * time.Second       // a first hint while nothing answers
 	hintAgain  = 60 * time.Second       // until the next one
 	hintRarely = 5 * time.Minute        // and then every so often
+	dialTime   = time.Second            // one TCP connection over the cable
 	loginTime  = 10 * time.Second       // one SSH login with a look
-	lookAgain  = time.Second            // between two tries to get in
+	lookFirst  = 400 * time.Millisecond // between two looks at a system that starts, then less often
+	lookRarely = 4 * time.Second        // down to this
+	lookAgain  = time.Second            // between two tries of what failed
 	ramTime    = 6 * time.Minute        // start from RAM to its SSH; U-Boot alone waits a while for the network
 	copyTime   = 5 * time.Minute        // one file over SSH
 	installIn  = 3 * time.Minute        // U-Boot and volumes

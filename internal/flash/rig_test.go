@@ -108,7 +108,7 @@ func shelf(n Need) []byte {
 	if d, ok := shelved.Load(n); ok {
 		return d.([]byte)
 	}
-	o := imagetest.Options{Board: strings.Replace(n.Profile, "_", ",", 1), Version: version}
+	o := imagetest.Options{Board: strings.Replace(n.Profile, "_", ",", 1), Version: version, Kernel: 20_000, Root: 50_000}
 	var d []byte
 	switch {
 	case n.UBoot != "":

@@ -3,6 +3,7 @@ package flash
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -13,8 +14,14 @@ import (
 // open logs in to a system that has no password yet, over the cable. Its host key
 // is new at every start from RAM and at the first boot, so none is remembered.
 func (s *Session) open(ctx context.Context, at netip.Addr) (*shell.Conn, error) {
+	// A packet into a dead cable is repeated ever more rarely; a new try is sooner there.
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		ctx, stop := context.WithTimeout(ctx, dialTime)
+		defer stop()
+		return s.cable.Dial(ctx, network, addr)
+	}
 	return shell.Open(ctx, shell.Target{Addr: netip.AddrPortFrom(at, 22).String(), User: "root", Jump: "none"}, shell.Options{
-		Dial: s.cable.Dial, HostKeys: new(shell.Memory), Auth: shell.Auth{NoneOnly: true}, Config: "none"})
+		Dial: dial, HostKeys: new(shell.Memory), Auth: shell.Auth{NoneOnly: true}, Config: "none"})
 }
 
 // login looks at what answers by SSH.
@@ -38,7 +45,7 @@ func (s *Session) login(ctx context.Context, at netip.Addr) login {
 func (s *Session) await(ctx context.Context, what string, limit time.Duration, enough func(login) (bool, error)) (login, error) {
 	limited, stop := context.WithTimeout(ctx, limit)
 	defer stop()
-	began := time.Now()
+	began, rest := time.Now(), lookFirst
 	var last login
 	for {
 		l := s.login(limited, fresh)
@@ -48,7 +55,8 @@ func (s *Session) await(ctx context.Context, what string, limit time.Duration, e
 				return l, err
 			}
 		}
-		if err := pause(limited, lookAgain); err != nil {
+		rest = min(rest*5/4, lookRarely)
+		if err := pause(limited, rest); err != nil {
 			if ctx.Err() != nil {
 				return last, ctx.Err()
 			}
@@ -81,10 +89,10 @@ func (s *Session) watch(ctx context.Context, stage string) {
 			continue
 		}
 		if !up {
-			s.o.Tell.Note(stage, "link down")
+			s.o.Tell.Note(stage, "the cable went dead")
 			continue
 		}
-		s.o.Tell.Note(stage, "link up")
+		s.o.Tell.Note(stage, "the cable is up again")
 		if err := s.use(); err != nil {
 			s.o.Tell.Note(stage, "our addresses on the cable could not be set again: "+err.Error())
 		}

@@ -100,19 +100,22 @@ func (s *Session) send(ctx context.Context) error {
 		}
 		p := &progress{tell: s.o.Tell, s: s}
 		out, err := s.box.Send(ctx, s.plan, p.told, readers...)
-		p.end(err)
 		s.touched = s.touched || eva.Erased(err)
 		if err != nil {
+			p.end(err)
 			return err
 		}
 		s.checks = out.Checks
 		if !s.writes() {
+			p.end(nil)
 			s.box.Close()
 			s.box = nil
 			s.o.Tell.Note("ram", "the box starts the "+string(s.plan.Roles()[0])+" in its memory")
 			return nil
 		}
-		if empty := s.judge(); !empty {
+		verdict, empty := s.judge()
+		p.ended(nil, verdict)
+		if !empty {
 			break
 		}
 		if n == 1 {
@@ -135,13 +138,14 @@ type nothingError struct{}
 
 func (*nothingError) Error() string { return "nothing was written" }
 
-// judge tells what the box read back. A difference is a warning and no verdict:
-// what the number covers is not fully settled (facts eva 1.5).
-func (s *Session) judge() (empty bool) {
+// judge says what the box read back. A difference is a warning and no verdict: what
+// the number covers is not fully settled (facts eva 1.5).
+func (s *Session) judge() (verdict string, empty bool) {
+	verdict = "the box has read it back"
 	for _, c := range s.checks {
 		switch c.Verdict {
 		case eva.Same:
-			s.o.Tell.Note("checking", fmt.Sprintf("the box read back what we sent (0x%08X)", c.Got))
+			verdict = fmt.Sprintf("the box read back what we sent (0x%08X)", c.Got)
 		case eva.Nothing:
 			empty = true
 		case eva.Differs:
@@ -150,7 +154,7 @@ func (s *Session) judge() (empty bool) {
 			s.o.Tell.Note("checking", "the box did not say what it read back from "+c.Partition+"; whether it starts will show")
 		}
 	}
-	return empty
+	return verdict, empty
 }
 
 // progress turns what package eva tells into events.
@@ -190,12 +194,14 @@ func (p *progress) told(x eva.Progress) {
 }
 
 func (p *progress) end(err error) {
-	if p.done == nil {
-		return
+	p.ended(err, map[eva.Stage]string{eva.Erasing: "erased", eva.Sending: fmt.Sprintf("sent %d bytes", p.sent), eva.Storing: "the box has stored it",
+		eva.Checking: "the box has read it back", eva.Launching: "handed over"}[p.stage])
+}
+
+func (p *progress) ended(err error, text string) {
+	if p.done != nil {
+		p.done(err, text)
 	}
-	text := map[eva.Stage]string{eva.Erasing: "erased", eva.Sending: fmt.Sprintf("sent %d bytes", p.sent), eva.Storing: "the box has stored it",
-		eva.Checking: "the box has read it back", eva.Launching: "handed over"}[p.stage]
-	p.done(err, text)
 	p.done = nil
 }
 
