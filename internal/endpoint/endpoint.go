@@ -267,6 +267,10 @@ const (
 // A Verdict is the answer.
 type Verdict struct {
 	Kind Kind `json:"verdict"`
+	// Proven: Public, and the internet sees the very address that a box of this
+	// house has. Without it Public rests on that box's word alone; a provider that
+	// uses public addresses inside its own network would make it a lie.
+	Proven bool `json:"proven"`
 	// Changing: the public address was another one before, or the name points to
 	// an older one.
 	Changing bool `json:"changing"`
@@ -306,6 +310,9 @@ func (v Verdict) Words() string {
 	}
 	if v.Changing {
 		w += ", changing"
+	}
+	if v.Kind == Public && !v.Proven {
+		w += ", not yet seen from outside"
 	}
 	return w
 }

@@ -16,6 +16,7 @@ var insideDSLite = netip.MustParsePrefix("192.0.0.0/29")
 // Judge answers where home is.
 func Judge(f Facts) Verdict {
 	v := Verdict{Kind: kind(f)}
+	v.Proven = v.Kind == Public && f.seen() == f.own()
 	if a, ok := f.call6(); ok {
 		v.IPv6 = a
 	}
@@ -41,7 +42,7 @@ func (f Facts) own() Address {
 	case f.Direct && !f.WAN.Known():
 		return f.WAN
 	}
-	return NotKnown("the ISP router was not asked for its own address")
+	return Address{}
 }
 
 // seen is home's IPv4 address as the internet sees it. Two answers that differ

@@ -111,7 +111,9 @@ func (a *advice) noIPv4() {
 }
 
 func (a *advice) byIPv6() {
-	a.do(StepOpen6, "", "on the ISP router, in its IPv6 firewall: let UDP %d in to the home router, %s%s", a.inner(), a.v.IPv6, interfaceID(a.v.IPv6))
+	if !a.f.Direct {
+		a.do(StepOpen6, "", "on the ISP router, in its IPv6 firewall: let UDP %d in to the home router, %s%s", a.inner(), a.v.IPv6, interfaceID(a.v.IPv6))
+	}
 	switch {
 	case a.f.Name == "":
 		a.do(StepName, "", "the IPv6 address changes with the provider's prefix: use a name that follows it (DynDNS with an AAAA record)")
