@@ -35,7 +35,7 @@ var reloads = map[plan.How]openwrt.Reload{
 // baseReloads make live what a request puts in beside the plan.
 var baseReloads = map[string][]openwrt.Reload{
 	"network": {openwrt.ReloadNetwork}, "firewall": {openwrt.ReloadFirewall}, "dhcp": {openwrt.ReloadDNS},
-	"dropbear": {openwrt.ReloadSSH}, "system": {openwrt.ReloadSystem},
+	"dropbear": {openwrt.ReloadSSH}, "system": {openwrt.ReloadSystem}, "wireless": {openwrt.ReloadWifi},
 }
 
 // change computes the guarded change: files, reloads, live peers.

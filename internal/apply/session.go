@@ -128,6 +128,11 @@ func (s *Session) Reconnect(ctx context.Context) error {
 // Look looks again.
 func (s *Session) Look(ctx context.Context) error { return Explain(s.look(ctx), s.addr()) }
 
+// Also reads one more configuration file into what the last look showed.
+func (s *Session) Also(ctx context.Context, config string) error {
+	return Explain(s.do(ctx, func(ctx context.Context) error { return openwrt.AddConfig(ctx, s.conn, s.snap, config) }), s.addr())
+}
+
 func (s *Session) addr() string {
 	if s.moved != "" {
 		return s.moved

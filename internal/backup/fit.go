@@ -51,7 +51,7 @@ func Fit(b Backup, now *router.Snapshot, o Options) (Fitting, error) {
 		d, _ := uci.Parse(config, nil)
 		return d
 	}
-	for _, c := range []string{"network", "firewall", "dhcp", "dropbear", "system"} {
+	for _, c := range []string{"network", "firewall", "dhcp", "dropbear", "system", "wireless"} {
 		if d := now.Configs[c]; d != nil {
 			f.docs[c] = d.Clone()
 		}
@@ -62,9 +62,10 @@ func Fit(b Backup, now *router.Snapshot, o Options) (Fitting, error) {
 	f.dhcp()
 	f.dropbear()
 	f.system()
+	f.wireless()
 	f.others()
 	for c, d := range f.docs {
-		if !slices.Equal(d.Text(), now.Configs[c].Text()) {
+		if !slices.Equal(d.Text(), now.Configs[c].Text()) && !uci.Equal(d, now.Configs[c]) {
 			if f.out.Docs == nil {
 				f.out.Docs = map[string]*uci.Document{}
 			}
@@ -586,12 +587,175 @@ func (f *fitter) system() {
 	}
 }
 
+// wireless: the household's networks in the air, each on a radio of the same band.
+// A radio is described by its place on the board's buses, so its section stays as
+// this box has it; only what a person sets comes over.
+func (f *fitter) wireless() {
+	list := f.foreign("wireless")
+	if f.docs["wireless"] == nil {
+		if len(list) > 0 {
+			f.leave("Wi-Fi", "this box has no radio")
+		}
+		return
+	}
+	shipped := f.docs["wireless"].OfType("wifi-iface")
+	radios := f.radios(list)
+	given := map[string]bool{} // networks of this box that have become the household's
+	for _, s := range list {
+		switch s.Type {
+		case "wifi-device":
+		case "wifi-iface":
+			f.ssid(s, radios, given)
+		default:
+			f.leave(title("wireless", s), "this kind of section is not carried over")
+		}
+	}
+	f.hush(shipped, radios, given)
+}
+
+// pair is a radio of the old box and the one that stands for it here.
+type pair struct {
+	old, now uci.Section
+	ok       bool
+}
+
+// radios finds, by the old box's names, the radio for each: of the same band, the
+// second for the second. Country, channel and whether it is on come over.
+func (f *fitter) radios(list []uci.Section) map[string]pair {
+	out, used := map[string]pair{}, map[string]bool{}
+	for _, s := range list {
+		if s.Type != "wifi-device" {
+			continue
+		}
+		p := pair{old: s}
+		for _, r := range f.docs["wireless"].OfType("wifi-device") {
+			if band(s) != "" && band(r) == band(s) && !used[r.Name] {
+				used[r.Name] = true
+				p.now, p.ok = r, true
+				f.radio(p)
+				break
+			}
+		}
+		out[s.Name] = p
+	}
+	return out
+}
+
+// band of a radio: option band, or hwmode on older releases.
+func band(radio uci.Section) string {
+	if v, ok := radio.Get("band"); ok {
+		return v
+	}
+	switch v, _ := radio.Get("hwmode"); v {
+	case "11a", "11na", "11ac":
+		return "5g"
+	case "11b", "11g", "11ng":
+		return "2g"
+	}
+	return ""
+}
+
+func bandName(radio uci.Section) string {
+	switch b := band(radio); b {
+	case "2g":
+		return "2.4 GHz"
+	case "5g", "6g", "60g":
+		return strings.TrimSuffix(b, "g") + " GHz"
+	}
+	return "an unknown band"
+}
+
+func (f *fitter) radio(p pair) {
+	var changed []string
+	for _, o := range []string{"country", "channel", "disabled"} {
+		was, _ := p.old.Get(o)
+		if is, _ := p.now.Get(o); was != is && !f.failed(f.docs["wireless"].SetOption(p.now.Name, uci.Opt(o, was))) {
+			changed = append(changed, o)
+		}
+	}
+	if len(changed) > 0 {
+		f.take("Wi-Fi radio for "+bandName(p.old)+": "+strings.Join(changed, ", "), "")
+	}
+}
+
+// ssid puts a network on the air: in place of one that the box ships on that radio,
+// or beside it.
+func (f *fitter) ssid(s uci.Section, radios map[string]pair, given map[string]bool) {
+	name, _ := s.Get("ssid")
+	dev, _ := s.Get("device")
+	p := radios[dev]
+	what := "Wi-Fi " + name + " (" + bandName(p.old) + ")"
+	if !p.ok {
+		f.leave(what, "this box has no radio for it")
+		return
+	}
+	for _, n := range words(s, "network") {
+		if !f.hasInterface(n) {
+			f.leave(what, "there is no interface %s on this box", n)
+			return
+		}
+	}
+	d := f.docs["wireless"]
+	s = s.With(uci.Opt("device", p.now.Name))
+	if s.Anonymous && f.has("wireless", s) {
+		return // put back before
+	}
+	if to, ok := f.place(s, p.now, given); ok {
+		given[to.Name] = true
+		s.Name, s.Anonymous = to.Name, false
+		if !uci.EqualSections(s, to) && !f.failed(d.Put(s)) {
+			f.take(what, "")
+		}
+		return
+	}
+	if _, clash := d.Section(s.Name); clash {
+		s.Name, s.Anonymous = "", true
+	}
+	if !s.Anonymous {
+		given[s.Name] = true
+	}
+	f.add("wireless", s)
+	f.take(what, "")
+}
+
+// place finds the network of this box that one of the household's takes the place
+// of: on the same radio, of the same name before any other.
+func (f *fitter) place(s, radio uci.Section, given map[string]bool) (to uci.Section, ok bool) {
+	for _, now := range f.docs["wireless"].OfType("wifi-iface") {
+		if on, _ := now.Get("device"); on != radio.Name || given[now.Name] || now.Anonymous {
+			continue
+		}
+		if !ok || now.Name == s.Name {
+			to, ok = now, true
+		}
+	}
+	return to, ok
+}
+
+// hush keeps an open network that the box ships off the air: its radio may have been
+// turned on above, and it leads into the home LAN.
+func (f *fitter) hush(shipped []uci.Section, radios map[string]pair, given map[string]bool) {
+	on := map[string]bool{}
+	for _, p := range radios {
+		on[p.now.Name] = p.ok && !p.old.Bool("disabled", false)
+	}
+	for _, s := range shipped {
+		dev, _ := s.Get("device")
+		if enc, ok := s.Get("encryption"); given[s.Name] || !on[dev] || ok && enc != "none" || s.Bool("disabled", false) {
+			continue
+		}
+		if !f.failed(f.docs["wireless"].SetOption(s.Name, uci.Opt("disabled", "1"))) {
+			name, _ := s.Get("ssid")
+			f.leave("Wi-Fi "+name, "an open network that this box ships; it stays off")
+		}
+	}
+}
+
 // known are the configs that Fit takes apart; boards' are those that a board
 // makes for itself.
 var (
-	known  = []string{"network", "firewall", "dhcp", "dropbear", "system"}
+	known  = []string{"network", "firewall", "dhcp", "dropbear", "system", "wireless"}
 	boards = map[string]string{
-		"wireless": "radios have other names on another box; set the Wi-Fi up there once",
 		"ubootenv": "it belongs to the other board", "fstab": "it belongs to the other board", "rpcd": "this box has its own",
 		"luci": "this box has its own", "uhttpd": "this box has its own", "ucitrack": "this box has its own",
 	}

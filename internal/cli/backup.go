@@ -334,7 +334,7 @@ func (a *app) restore(ctx context.Context, path string, k keyring, o backup.Opti
 		return err
 	}
 	defer func() { v.Close() }()
-	p, err := restore.Propose(v.Session, b, withoutIdentity(v.request, b), o)
+	p, err := restore.Propose(ctx, v.Session, b, withoutIdentity(v.request, b), o)
 	if err != nil {
 		return err
 	}
@@ -508,7 +508,7 @@ func (a *app) identify(ctx context.Context, v *visit, b backup.Backup, f *home.F
 }
 
 func (a *app) putBack(ctx context.Context, v *visit, b backup.Backup, o backup.Options) error {
-	p, err := restore.Propose(v.Session, b, v.request, o)
+	p, err := restore.Propose(ctx, v.Session, b, v.request, o)
 	if err != nil {
 		return err
 	}

@@ -340,10 +340,10 @@ func scriptPower(ts *testscript.TestScript, _ bool, args []string) {
 // stands in anything that heimweg has written so far.
 func scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
 	s := stageOf(ts)
-	dump, _, _ := home0(ts).Router.Sh("uci show network; cat /etc/shadow")
+	dump, _, _ := home0(ts).Router.Sh("uci show network; uci -q show wireless; cat /etc/shadow")
 	var secrets []string
 	for l := range strings.Lines(dump) {
-		if strings.Contains(l, "private_key=") || strings.Contains(l, "preshared_key=") {
+		if strings.Contains(l, "private_key=") || strings.Contains(l, "preshared_key=") || strings.HasPrefix(l, "wireless.") && strings.Contains(l, ".key=") {
 			_, v, _ := strings.Cut(strings.TrimSpace(l), "=")
 			secrets = append(secrets, strings.Trim(v, "'"))
 		}

@@ -75,6 +75,8 @@ const (
 	ReloadSSH
 	// ReloadSystem: the router's name and time zone.
 	ReloadSystem
+	// ReloadWifi: the radios; who is in is let go for a moment.
+	ReloadWifi
 )
 
 // How long the router waits for a confirmation. OpenWrt's own 30 s was too short
@@ -221,6 +223,8 @@ func (c Change) command(r Reload) string {
 		return "/etc/init.d/dropbear reload\n"
 	case ReloadSystem:
 		return "[ ! -x /etc/init.d/system ] || /etc/init.d/system reload\n"
+	case ReloadWifi:
+		return "[ -z \"$(command -v wifi)\" ] || wifi reload\n"
 	}
 	panic(fmt.Sprintf("openwrt: no reload %d", r))
 }

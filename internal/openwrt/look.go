@@ -43,6 +43,17 @@ func Look(ctx context.Context, sh Shell, want LookFor) (*router.Snapshot, error)
 	return readSnapshot(ps)
 }
 
+// AddConfig reads one more configuration file into a snapshot. One that the router
+// does not have is no error.
+func AddConfig(ctx context.Context, sh Shell, s *router.Snapshot, name string) error {
+	ps, err := run(ctx, sh, env{"NAME": name}, `one_config "$NAME"; say read yes`, "read", nil, "look.sh")
+	if err != nil {
+		return err
+	}
+	readConfig(s, ps, name)
+	return nil
+}
+
 func lookVars(want LookFor) env {
 	vars := env{
 		"CONFIGS":  strings.Join(Configs(), " "),

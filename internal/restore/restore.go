@@ -53,7 +53,10 @@ type Proposal struct {
 
 // Propose computes what a backup means for the box that a session is at. r.Home is
 // what the household wants; its LANs may move to where they were.
-func Propose(s *apply.Session, b backup.Backup, r apply.Request, o backup.Options) (Proposal, error) {
+func Propose(ctx context.Context, s *apply.Session, b backup.Backup, r apply.Request, o backup.Options) (Proposal, error) {
+	if err := s.Also(ctx, "wireless"); err != nil {
+		return Proposal{}, err
+	}
 	r.Home.LANs = slices.Clone(r.Home.LANs)
 	for i := range r.Home.LANs {
 		r.Home.LANs[i].Renumber = true

@@ -415,7 +415,7 @@ func (r *run) anew(ctx context.Context, note openwrt.Note) (restore.Result, erro
 		}
 		r.kept = &b
 	}
-	p, err := restore.Propose(r.s, *r.kept, r.Request, backup.Options{})
+	p, err := restore.Propose(ctx, r.s, *r.kept, r.Request, backup.Options{})
 	if err != nil {
 		return restore.Result{}, err
 	}

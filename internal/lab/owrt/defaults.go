@@ -148,7 +148,16 @@ func (b *Box) swconfig() bool { return b.ports().swconfig(b.Line()) }
 type layout struct {
 	wan      string // device of the WAN port with DSA; "" for none
 	swconfig func(router.Line) bool
+	radios   []radio
 }
+
+// radio is one that `wifi config` finds; nothing goes through the air here.
+type radio struct{ path, band, channel, htmode string }
+
+var (
+	radios4019 = []radio{{"platform/soc/a000000.wifi", "2g", "1", "HT20"}, {"platform/soc/a800000.wifi", "5g", "36", "VHT80"}}
+	radios9561 = []radio{{"platform/ahb/18100000.wmac", "2g", "1", "HT20"}}
+)
 
 // ports of the boards that the emulator knows (OpenWrt
 // target/linux/{ipq40xx,ath79}/…/board.d/02_network); another one is like the
@@ -157,13 +166,13 @@ func (b *Box) ports() layout {
 	never := func(router.Line) bool { return false }
 	switch b.opt.Board {
 	case "avm,fritzbox-4040":
-		return layout{"wan", func(l router.Line) bool { return l.Before(router.Line2305) }}
+		return layout{"wan", func(l router.Line) bool { return l.Before(router.Line2305) }, radios4019}
 	case "avm,fritzbox-7530":
-		return layout{"", never} // four yellow ports and a DSL socket
+		return layout{"", never, radios4019} // four yellow ports and a DSL socket
 	case "avm,fritz4020":
-		return layout{"", func(router.Line) bool { return true }}
+		return layout{"", func(router.Line) bool { return true }, radios9561}
 	}
-	return layout{"wan", never}
+	return layout{"wan", never, nil}
 }
 
 func (b *Box) boardJSON() string {
@@ -366,6 +375,21 @@ func (b *Box) networkConfig(ula string) string {
 		text += "\nconfig switch\n\toption name 'switch0'\n\toption reset '1'\n\toption enable_vlan '1'\n\nconfig switch_vlan\n\toption device 'switch0'\n\toption vlan '1'\n\toption ports '1 2 3 4 0'\n"
 	}
 	return text
+}
+
+// wirelessConfig is what `wifi config` makes at the first boot: every radio off,
+// each with one open network that nobody can join (OpenWrt mac80211.sh).
+func (b *Box) wirelessConfig() string {
+	var text strings.Builder
+	for i, r := range b.ports().radios {
+		band := "\toption band '" + r.band + "'\n"
+		if b.Line().Before(router.Line2203) {
+			band = "\toption hwmode '" + map[string]string{"2g": "11g", "5g": "11a"}[r.band] + "'\n"
+		}
+		fmt.Fprintf(&text, "\nconfig wifi-device 'radio%d'\n\toption type 'mac80211'\n\toption path '%s'\n%s\toption channel '%s'\n\toption htmode '%s'\n\toption disabled '1'\n", i, r.path, band, r.channel, r.htmode)
+		fmt.Fprintf(&text, "\nconfig wifi-iface 'default_radio%d'\n\toption device 'radio%d'\n\toption network 'lan'\n\toption mode 'ap'\n\toption ssid 'OpenWrt'\n\toption encryption 'none'\n", i, i)
+	}
+	return text.String()
 }
 
 func (b *Box) systemConfig() string {

@@ -189,6 +189,9 @@ func (s *system) configGenerate() {
 	if _, err := s.fs.Stat("/etc/config/system"); err != nil {
 		s.fs.WriteFile("/etc/config/system", []byte(s.b.systemConfig()), 0o600)
 	}
+	if _, err := s.fs.Stat("/etc/config/wireless"); err != nil && len(s.b.ports().radios) > 0 {
+		s.fs.WriteFile("/etc/config/wireless", []byte(s.b.wirelessConfig()), 0o600)
+	}
 }
 
 func (s *system) hostname() string {

@@ -236,11 +236,12 @@ func TestUpgradeUnpacksTwice(t *testing.T) {
 
 // RAM is not endless.
 func TestUpgradeNoRoom(t *testing.T) {
-	bubble(t, Options{Line: router.Line2410, Memory: 300_000}, func(t *testing.T, b *Box) {
-		if err := b.FS().WriteFile("/tmp/x.bin", imagetest.Sysupgrade(image2512), 0o600); err == nil {
+	image := imagetest.Sysupgrade(image2512)
+	bubble(t, Options{Line: router.Line2410, Memory: int64(len(image)) - 1}, func(t *testing.T, b *Box) {
+		if err := b.FS().WriteFile("/tmp/x.bin", image, 0o600); err == nil {
 			t.Error("an image larger than RAM went in")
 		}
-		if err := b.FS().WriteFile("/etc/x.bin", make([]byte, 310_000), 0o600); err != nil {
+		if err := b.FS().WriteFile("/etc/x.bin", make([]byte, len(image)+1), 0o600); err != nil {
 			t.Errorf("the limit of RAM holds for flash, too: %v", err)
 		}
 	})
