@@ -36,12 +36,14 @@ const Largest = 40 << 20
 type Lock struct{ to []age.Recipient }
 
 // Passphrase locks with a passphrase.
-func Passphrase(p string) (Lock, error) {
+func Passphrase(p string) (Lock, error) { return passphrase(p, Work) }
+
+func passphrase(p string, work int) (Lock, error) {
 	r, err := age.NewScryptRecipient(p)
 	if err != nil {
 		return Lock{}, &KeyError{What: "passphrase", Why: "it may not be empty"}
 	}
-	r.SetWorkFactor(Work)
+	r.SetWorkFactor(work)
 	return Lock{[]age.Recipient{r}}, nil
 }
 

@@ -42,8 +42,8 @@ func TestSeal(t *testing.T) {
 		with Opener
 		err  error
 	}{
-		{"passphrase", must(Passphrase("three blind mice")), ByPassphrase, must(WithPassphrase("three blind mice")), nil},
-		{"other passphrase", must(Passphrase("three blind mice")), ByPassphrase, must(WithPassphrase("three blind mouse")), ErrNoMatch},
+		{"passphrase", must(passphrase("three blind mice", 4)), ByPassphrase, must(WithPassphrase("three blind mice")), nil},
+		{"other passphrase", must(passphrase("three blind mice", 4)), ByPassphrase, must(WithPassphrase("three blind mouse")), ErrNoMatch},
 		{"recipient", must(Recipients(x.Recipient().String())), ByKey, must(WithIdentity([]byte(x.String()))), nil},
 		{"SSH key", must(Recipients(public)), ByKey, must(WithIdentity(private)), nil},
 		{"other SSH key", must(Recipients(public)), ByKey, must(WithIdentity(otherPrivate)), ErrNoMatch},
@@ -82,15 +82,26 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// What a passphrase locks takes work to guess: 2^16 rounds, once and no more.
+func TestWork(t *testing.T) {
+	file := must(must(Passphrase("x")).Seal([]byte("secret")))
+	head, _, _ := strings.Cut(string(file), "\n---")
+	if f := strings.Fields(head); len(f) < 5 || f[2] != "scrypt" || f[4] != "16" {
+		t.Errorf("its head is %q", head)
+	}
+	if got, err := must(WithPassphrase("x")).Open(file); err != nil || string(got) != "secret" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // A file may not ask for more work than ours do, four times over.
 func TestMaxWork(t *testing.T) {
-	r := must(age.NewScryptRecipient("x"))
-	r.SetWorkFactor(19)
-	var out bytes.Buffer
-	w := must(age.Encrypt(&out, r))
-	w.Close()
-	if _, err := must(WithPassphrase("x")).Open(out.Bytes()); err == nil {
-		t.Error("it did the work")
+	file := string(must(must(passphrase("x", 4)).Seal([]byte("secret"))))
+	for work, want := range map[string]error{"4": nil, "5": ErrNoMatch /* it did the work, for nothing */, "19": ErrDamaged} {
+		head, rest, _ := strings.Cut(file, " 4\n")
+		if _, err := must(WithPassphrase("x")).Open([]byte(head + " " + work + "\n" + rest)); !errors.Is(err, want) {
+			t.Errorf("2^%s: %v, want %v", work, err, want)
+		}
 	}
 }
 
