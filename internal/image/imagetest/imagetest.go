@@ -23,7 +23,7 @@ type Options struct {
 	Board   string // "avm,fritzbox-4040"; the default
 	Version string // "24.10.7"; the default
 	Seed    uint64
-	// Kernel and Root are sizes in bytes before compression, 100,000 and 300,000.
+	// Kernel and Root are sizes in bytes before compression, 20,000 and 50,000.
 	// Kernels hardly compress.
 	Kernel, Root int
 	// Compat is metadata's compat_version, "1.0"; another one also gets the
@@ -41,10 +41,10 @@ func (o Options) full() Options {
 		o.Version = "24.10.7"
 	}
 	if o.Kernel == 0 {
-		o.Kernel = 100_000
+		o.Kernel = 20_000
 	}
 	if o.Root == 0 {
-		o.Root = 300_000
+		o.Root = 50_000
 	}
 	if o.Compat == "" {
 		o.Compat = "1.0"

@@ -63,7 +63,7 @@ func Mistakes() []Mistake {
 		{"some tar", Tar([]Entry{{"readme.txt", []byte("hello")}, {"var/log", []byte("x")}})},
 		{"picture", append([]byte("\x89PNG\r\n\x1a\n"), Noise(8, 10_000)...)},
 		{"image with one flipped bit in u-boot", flip(good, 5000)},
-		{"image with one flipped bit in the kernel", flip(good, 0x80000+50_000)},
+		{"image with one flipped bit in the kernel", flip(good, 0x80000+12_000)},
 		{"image without its first 512 bytes", good[512:]},
 		{"image with an HTTP header in front", append([]byte("HTTP/1.1 200 OK\r\n\r\n"), good...)},
 		{"image sent as ASCII", bytes.ReplaceAll(good, []byte("\n"), []byte("\r\n"))},

@@ -283,7 +283,7 @@ func TestPowerCutInSysupgrade(t *testing.T) {
 		image := imagetest.EVA(imagetest.Options{Version: "24.10.7"})
 		p.flash("mtd1", image)
 		p.wait(OpenWrt)
-		next := imagetest.Sysupgrade(imagetest.Options{Version: "25.12.5"})
+		next := imagetest.Sysupgrade(imagetest.Options{Version: "25.12.5", Kernel: 100_000, Root: 300_000})
 		p.must("cat >/tmp/fw.bin", next)
 		p.must(upgrade, nil)
 		<-time.After(10 * time.Second)
