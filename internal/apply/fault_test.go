@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	faults    = flag.Int("faults", 0, "how many random faults to try (0: 60, or 1,500 with HEIMWEG_LONG=1)")
+	faults    = flag.Int("faults", 0, "how many random faults to try (0: 24, or 1,500 with HEIMWEG_LONG=1)")
 	faultSeed = flag.Uint64("fault-seed", 0, "seed of the random faults (0: a new one); printed by a failure")
 )
 
@@ -69,7 +69,7 @@ func keysOf(hm home.Home) map[string]key.Preshared {
 func TestFaults(t *testing.T) {
 	n := *faults
 	if n == 0 {
-		n = 60
+		n = 24
 		if need.Long() {
 			n = 1500
 		}
@@ -79,16 +79,15 @@ func TestFaults(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("seed %d, %d faults; to repeat: go test ./internal/apply -run TestFaults -faults %d -fault-seed %d", seed, n, n, seed)
-	steps := map[string]int64{} // events of each deed without a fault, per release
 	for i := range n {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
 		d := deeds[rng.IntN(len(deeds))]
 		line := router.Lines()[rng.IntN(len(router.Lines()))]
 		id := d.name + " " + line.String()
-		if steps[id] == 0 {
-			synctest.Test(t, func(t *testing.T) { steps[id] = countSteps(t, d, line) })
+		if references[id].events == 0 {
+			synctest.Test(t, func(t *testing.T) { references[id] = withoutFault(t, d, line) })
 		}
-		f := drawFault(rng, steps[id])
+		f := drawFault(rng, references[id].events)
 		ok := t.Run(fmt.Sprintf("%d %s on %s: %s", i, d.name, line, f), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { tryFault(t, d, line, f, rng.Uint64()) })
 		})
@@ -120,7 +119,15 @@ func (h *household) setUp(d deed) home.Home {
 	return hm
 }
 
-func countSteps(t *testing.T, d deed, line router.Line) int64 {
+// reference is what a run without a fault does and leaves.
+type reference struct {
+	events int64
+	state
+}
+
+var references = map[string]reference{} // of each deed and release
+
+func withoutFault(t *testing.T, d deed, line router.Line) reference {
 	h := newHousehold(t, world.Options{Line: line})
 	defer h.close()
 	hm := h.setUp(d)
@@ -129,7 +136,7 @@ func countSteps(t *testing.T, d deed, line router.Line) int64 {
 	after := d.after(h, hm)
 	h.must(after, keysOf(after))
 	h.w.Router.SetHook(nil)
-	return n.Load()
+	return reference{n.Load(), stateOf(h.snapshot())}
 }
 
 // state is what a router's files say, ours and others' apart.
@@ -245,7 +252,7 @@ func tryFault(t *testing.T, d deed, line router.Line, f fault, seed uint64) {
 	h.must(after, keysOf(after)) // one further run
 	h.find()
 	end := stateOf(h.snapshot())
-	fresh := h.reference(d, line)
+	fresh := references[d.name+" "+line.String()]
 	if !same(end.ours, fresh.ours) {
 		t.Fatalf("after one further run our sections are not the new ones:\n%s", difference(end.ours, fresh.ours))
 	}
@@ -305,20 +312,3 @@ func (h *household) find() {
 	}
 	h.addr = at.String()
 }
-
-// reference is the new state as a run without a fault leaves it.
-func (h *household) reference(d deed, line router.Line) state {
-	h.t.Helper()
-	if s, ok := references[d.name+line.String()]; ok {
-		return s
-	}
-	r := newHousehold(h.t, world.Options{Line: line})
-	defer r.close()
-	after := d.after(r, r.setUp(d))
-	r.must(after, keysOf(after))
-	s := stateOf(r.snapshot())
-	references[d.name+line.String()] = s
-	return s
-}
-
-var references = map[string]state{}
