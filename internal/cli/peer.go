@@ -256,8 +256,8 @@ func (a *app) endpoint(_ context.Context, v *visit, flag string) (string, error)
 		_, err := v.file.SetEndpoint(flag) // the same rules as in home.toml; the file is not written
 		return flag, err
 	}
-	if h.Tunnel.Endpoint != "" {
-		return h.Tunnel.Endpoint, nil
+	if name := h.CallName(); name != "" {
+		return name, nil
 	}
 	if e := publicAddress(h, v.Snapshot()); e != "" {
 		return e, nil

@@ -287,7 +287,7 @@ func (a *app) lookUp(ctx context.Context, name string) []netip.Addr {
 
 // endpointNow is what the endpoint's name means at this moment.
 func (a *app) endpointNow(ctx context.Context, h home.Home, conf *wgconf.Conf) trace.Endpoint {
-	name := h.Tunnel.Endpoint
+	name := h.CallName()
 	if conf != nil {
 		name = conf.Peer.Endpoint
 	}

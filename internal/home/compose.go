@@ -25,6 +25,9 @@ func Compose(h Home) []byte {
 	if !h.Uplink.Network.IsZero() {
 		c.str("network", h.Uplink.Network.String(), "the network between the two routers")
 	}
+	if h.Uplink.Mapping != ByAsking {
+		c.str("mapping", string(h.Uplink.Mapping), "heimweg does not ask the ISP router to open the port")
+	}
 
 	for i, l := range h.LANs {
 		about := "a home network whose devices you want to reach"
@@ -50,6 +53,8 @@ func Compose(h Home) []byte {
 	c.section("[dns]", "who answers your devices when they look up a name")
 	c.list("servers", h.DNS.Servers, `"router" is the home router; an empty list leaves it to the devices`)
 	c.list("search", h.DNS.Search, "domains to try for short names: makes nas mean nas."+first(h.DNS.Search, DefaultSearch))
+
+	c.ddns(h.DDNS)
 
 	c.text(`
 # Each device that may come home is a [[peer]]. "heimweg peer add phone" writes one,
@@ -104,6 +109,31 @@ func (c *composer) tunnel(t Tunnel) {
 	c.optional(t.Endpoint, "endpoint", "home.example.net", "the name or public address that devices call; without it heimweg finds it out")
 	if t.EndpointPort != 0 {
 		c.raw("endpoint-port", strconv.Itoa(int(t.EndpointPort)), "the port that they call, where it differs from port")
+	}
+}
+
+// ddns writes the section only where there is one: without a service it says nothing.
+func (c *composer) ddns(d DDNS) {
+	if d == (DDNS{}) {
+		return
+	}
+	c.section("[ddns]", "a name that follows the home's public address; its password is on the router only")
+	for _, l := range []struct{ key, value, about string }{
+		{"service", d.Service, "who keeps the name, as OpenWrt's ddns-scripts call it"},
+		{"update-url", d.UpdateURL, "what the router calls to tell its address"},
+		{"name", d.Name, "the name; your devices call it"},
+		{"user", d.User, "your name at the service"},
+		{"address-url", d.AddressURL, "a page that tells the router its public IPv4 address"},
+	} {
+		if l.value != "" {
+			c.str(l.key, l.value, l.about)
+		}
+	}
+	if !d.IPv4 {
+		c.flag("ipv4", false, "the IPv4 address is not told")
+	}
+	if d.IPv6 {
+		c.flag("ipv6", true, "the home router's own IPv6 address is told, too")
 	}
 }
 

@@ -39,6 +39,7 @@ type Home struct {
 	Tunnel Tunnel
 	Reach  Reach
 	DNS    DNS
+	DDNS   DDNS
 	Peers  []Peer
 }
 
@@ -103,7 +104,18 @@ type Uplink struct {
 	// Network is the uplink LAN, between the two routers; only for Behind, and
 	// zero when it is not known.
 	Network subnet.Network
+	// Mapping says who opens the tunnel's port at the ISP router.
+	Mapping MappingBy
 }
+
+// MappingBy says who opens the tunnel's port at the ISP router.
+type MappingBy string
+
+// Who opens it.
+const (
+	ByAsking MappingBy = ""        // heimweg asks the ISP router, after a question
+	ByHand   MappingBy = "by-hand" // a person does; heimweg only says how
+)
 
 // LAN is a home LAN: a network whose devices peers may reach.
 type LAN struct {
@@ -165,6 +177,38 @@ type DNS struct {
 
 // DNSRouter stands for the home router in DNS.Servers.
 const DNSRouter = "router"
+
+// DDNS is a name that follows the home's public address: the home router tells a
+// service its address whenever that changes. The zero value means none. The
+// password is no part of it: it is asked for once and kept on the router only.
+type DDNS struct {
+	// Service is how OpenWrt's ddns-scripts call the service ("desec.io"), or "" with
+	// UpdateURL.
+	Service string
+	// UpdateURL is called in place of a service; [DOMAIN], [USERNAME], [PASSWORD] and
+	// [IP] in it are filled in on the router.
+	UpdateURL string
+	// Name is the host name that follows.
+	Name string
+	User string
+	// IPv4 and IPv6 say which addresses are told.
+	IPv4, IPv6 bool
+	// AddressURL is a page that says from which address one comes, for where the
+	// home router does not have the public address itself; "" is that of ddns-scripts.
+	AddressURL string
+}
+
+// IsZero reports whether no name follows.
+func (d DDNS) IsZero() bool { return d.Name == "" }
+
+// CallName is the name or address that peers call: the endpoint, else the name
+// that follows the home's address; "" when neither is known.
+func (h Home) CallName() string {
+	if h.Tunnel.Endpoint != "" {
+		return h.Tunnel.Endpoint
+	}
+	return h.DDNS.Name
+}
 
 // Peer is a device that is allowed to come home.
 type Peer struct {

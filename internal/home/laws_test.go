@@ -272,6 +272,11 @@ func drawHome(t *rapid.T) Home {
 	h.Tunnel.Endpoint = rapid.SampledFrom([]string{"", "home.example.net", "203.0.113.7", "2001:db8::7"}).Draw(t, "endpoint")
 	h.DNS.Servers = rapid.SampledFrom([][]string{nil, {"router"}, {"router", "192.168.72.53"}}).Draw(t, "dns")
 	h.DNS.Search = rapid.SampledFrom([][]string{nil, {"lan"}, {"lan", "fritz.box"}}).Draw(t, "search")
+	h.Uplink.Mapping = rapid.SampledFrom([]MappingBy{ByAsking, ByHand}).Draw(t, "mapping")
+	h.DDNS = rapid.SampledFrom([]DDNS{
+		{}, {Service: "desec.io", Name: "home.example.net", User: "me", IPv4: true}, {Service: "dynv6.com", Name: "home.example.net", IPv6: true},
+		{UpdateURL: "https://dyn.example.net/?h=[DOMAIN]&p=[PASSWORD]&ip=[IP]", Name: "home.example.net", IPv4: true, IPv6: true, AddressURL: "https://ip.example.net/"},
+	}).Draw(t, "ddns")
 	for i := range rapid.IntRange(0, 3).Draw(t, "peers") {
 		p, err := h.NextPeer(fmt.Sprintf("dev-%d", i), drawKey(i))
 		if err != nil {

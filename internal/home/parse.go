@@ -177,6 +177,8 @@ func (r *reader) section(s *section) {
 		r.reach(s)
 	case "dns":
 		r.dns(s)
+	case "ddns":
+		r.ddns(s)
 	case "peer":
 		r.peer(s)
 	}
@@ -329,6 +331,16 @@ func (r *reader) uplink(s *section) {
 	if n, _, ok := r.network(s, "network", false); ok {
 		r.home.Uplink.Network = n
 	}
+	if v, at, ok := s.textOf("mapping"); ok {
+		switch m := MappingBy(v); m {
+		case ByHand:
+			r.home.Uplink.Mapping = m
+		case "ask":
+		default:
+			r.wrong(at, "bad-mapping", "mapping is %s; it can be \"ask\" or \"by-hand\"", show(v)).
+				Do("write mapping = \"by-hand\" when heimweg shall not ask the ISP router, else delete the line")
+		}
+	}
 }
 
 func (r *reader) lan(s *section) {
@@ -441,6 +453,45 @@ func (r *reader) dns(s *section) {
 	if s.get("search") != nil {
 		r.home.DNS.Search = r.list(s, "search", wrongSearch)
 	}
+}
+
+func (r *reader) ddns(s *section) {
+	d := DDNS{IPv4: true}
+	r.need(s, "name", "it is what follows the home's address, and what your devices call")
+	for _, k := range []struct {
+		key   string
+		wrong func(string) *fault.Fault
+		into  *string
+	}{
+		{"service", wrongDDNSService, &d.Service}, {"update-url", wrongUpdateURL, &d.UpdateURL}, {"name", wrongDDNSName, &d.Name},
+		{"user", wrongDDNSUser, &d.User}, {"address-url", wrongAddressURL, &d.AddressURL},
+	} {
+		v, at, ok := s.textOf(k.key)
+		if !ok {
+			continue
+		}
+		if f := k.wrong(v); f != nil {
+			r.report(at, f)
+			r.excused[k.key] = true
+			continue
+		}
+		*k.into = v
+	}
+	s.flag("ipv4", &d.IPv4)
+	s.flag("ipv6", &d.IPv6)
+	service, url := s.get("service"), s.get("update-url")
+	switch {
+	case service == nil && url == nil:
+		r.wrong(s.nameAt, "missing-key", "[ddns] has neither a service nor an update-url").
+			Because("somebody has to be told the home's address").Do("add a line such as service = \"desec.io\"")
+	case service != nil && url != nil:
+		r.wrong(url.keyAt, "ddns-both", "[ddns] has a service and an update-url").
+			Because("the service brings its own").Do("delete one of the two lines")
+	}
+	if !d.IPv4 && !d.IPv6 {
+		r.wrong(at(s, "ipv4"), "ddns-nothing", "the name follows neither the IPv4 nor the IPv6 address").Do("write ipv4 = true or ipv6 = true")
+	}
+	r.home.DDNS = d
 }
 
 func (r *reader) peer(s *section) {

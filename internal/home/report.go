@@ -68,7 +68,7 @@ func hideSecret(p *fault.Place) {
 			return
 		}
 	}
-	for _, secret := range []*regexp.Regexp{keyLike, credentials} {
+	for _, secret := range []*regexp.Regexp{keyLike, credentials, secretQuery} {
 		if m := secret.FindStringIndex(p.Text); m != nil && (from < 0 || m[0] < from) {
 			from = m[0]
 		}
@@ -207,7 +207,7 @@ func (r *reader) unknownSection(s *section) {
 func (r *reader) unknownKey(e *entry, spec sectionSpec) {
 	word := plain(e.key)
 	if secretName.MatchString(word) {
-		r.secret(e.keyAt, e.key)
+		r.secretIn(e.keyAt, e.key, spec.name)
 		return
 	}
 	f := r.wrong(e.keyAt, "unknown-key", "%s has no key %s", spec.header(), show(e.key))
@@ -229,8 +229,14 @@ func (r *reader) unknownKey(e *entry, spec sectionSpec) {
 }
 
 // secret refuses a key that would hold a secret, whatever its value.
-func (r *reader) secret(at span, key string) {
+func (r *reader) secret(at span, key string) { r.secretIn(at, key, "") }
+
+func (r *reader) secretIn(at span, key, section string) {
 	f := r.wrong(at, "secret", "home.toml holds no secrets, and %s is one", show(key))
+	if section == "ddns" {
+		f.Because("the service's password is kept on the router only").Do("delete the line; heimweg apply asks for it once")
+		return
+	}
 	f.Because("a private key stays on its own device, preshared keys and the password stay on the router")
 	if strings.Contains(plain(key), "private") {
 		f.Do("delete the line; public-key takes the public half, which \"wg pubkey\" computes")

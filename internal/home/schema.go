@@ -32,6 +32,7 @@ var schema = []sectionSpec{
 	{"uplink", false, []keySpec{
 		{"kind", kindString, `"behind-isp-router"`},
 		{"network", kindString, `"192.168.178.0/24"`},
+		{"mapping", kindString, `"by-hand"`},
 	}},
 	{"lan", true, []keySpec{
 		{"interface", kindString, `"lan"`},
@@ -56,6 +57,15 @@ var schema = []sectionSpec{
 	{"dns", false, []keySpec{
 		{"servers", kindStrings, `["router"]`},
 		{"search", kindStrings, `["lan"]`},
+	}},
+	{"ddns", false, []keySpec{
+		{"service", kindString, `"desec.io"`},
+		{"update-url", kindString, `"https://dyn.example.net/update?host=[DOMAIN]&ip=[IP]"`},
+		{"name", kindString, `"home.example.net"`},
+		{"user", kindString, `"me"`},
+		{"ipv4", kindBool, `true`},
+		{"ipv6", kindBool, `true`},
+		{"address-url", kindString, `"https://ip.example.net/"`},
 	}},
 	{"peer", true, []keySpec{
 		{"name", kindString, `"phone"`},
@@ -133,6 +143,7 @@ var otherWords = map[string]string{
 	"ifname": "interface", "device": "interface", "dns": "servers", "endpoint-host": "endpoint", "psk": "preshared",
 	"ipv6": "network6", "masquerade": "nat-to-lan", "nat": "nat-to-lan", "lans": "lan", "peers": "peer", "clients": "peer",
 	"client": "peer", "users": "peer", "wireguard": "tunnel", "wg": "tunnel", "server": "router", "wan": "uplink", "username": "user",
+	"dyndns": "ddns", "domain": "name", "lookup-host": "name", "service-name": "service", "url": "update-url", "ip-url": "address-url", "use-ipv6": "ipv6",
 }
 
 // plain makes PublicKey, public_key and public-key the same.

@@ -122,10 +122,11 @@ func TestEditIsVerified(t *testing.T) {
 func TestSchema(t *testing.T) {
 	full := New()
 	full.Router = Router{"192.168.72.1", "admin", "pi@example.net", []string{"nano"}, "reject"}
-	full.Uplink = Uplink{Behind, subnet.MustParse("192.168.71.0/24")}
+	full.Uplink = Uplink{Behind, subnet.MustParse("192.168.71.0/24"), ByHand}
 	full.LANs = []LAN{{"lan", subnet.MustParse("192.168.72.0/24"), true}}
 	full.Tunnel = Tunnel{"wg7", subnet.MustParse("10.86.20.0/24"), subnet.MustParse("fd86::/64"), 51821, 1400, "home.example.net", 443}
 	full.Reach = Reach{true, true, false, false}
+	full.DDNS = DDNS{"desec.io", "", "home.example.net", "me", false, true, "https://ip.example.net/"}
 	full.Peers = []Peer{{"phone", netip.MustParseAddr("10.86.20.2"), netip.MustParseAddr("fd86::2"), testKey("phone"), false, true, true, 0}}
 	text := string(Compose(full))
 	if f := mustParse(t, []byte(text)); !f.Home.Equal(full) {
@@ -134,8 +135,8 @@ func TestSchema(t *testing.T) {
 	// Without the line of a key the file says something else or is refused.
 	for _, s := range schema {
 		for _, k := range s.keys {
-			if k.name == "kind" || k.name == "home-lan" || k.name == "internet" || s.name == "dns" {
-				continue // these have their defaults here
+			if k.name == "kind" || k.name == "home-lan" || k.name == "internet" || s.name == "dns" || k.name == "update-url" {
+				continue // these have their defaults here, or are not there beside a service
 			}
 			at := strings.Index(text, s.header())
 			i := at + strings.Index(text[at:], "\n"+k.name+" = ") + 1

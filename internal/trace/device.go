@@ -32,7 +32,7 @@ func (w *walk) deviceOf() device {
 	}
 	h := w.f.Home
 	p, _ := h.Peer(w.r.Peer)
-	d := device{public: p.PublicKey, allowed: wgconf.AllowedIPs(h), endpoint: h.Tunnel.Endpoint, port: h.Tunnel.CallPort(), secret: p.Preshared}
+	d := device{public: p.PublicKey, allowed: wgconf.AllowedIPs(h), endpoint: h.CallName(), port: h.Tunnel.CallPort(), secret: p.Preshared}
 	for _, a := range []netip.Addr{p.Address, p.Address6} {
 		if a.IsValid() {
 			d.addrs = append(d.addrs, a)

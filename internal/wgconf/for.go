@@ -46,7 +46,7 @@ var ErrOtherKey = errors.New("the private key is not that of the peer's public k
 // and what else to send there is AllowedIPs' business.
 func For(h home.Home, p home.Peer, server key.Public, endpoint string, private key.Private, preshared key.Preshared) (Conf, error) {
 	if endpoint == "" {
-		endpoint = h.Tunnel.Endpoint
+		endpoint = h.CallName()
 	}
 	switch why := notCallable(endpoint); {
 	case server.IsZero():
