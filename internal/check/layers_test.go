@@ -110,6 +110,7 @@ var table = map[string]row{
 	"internal/lab":              {lab, nil},
 	"internal/lab/device":       {lab, nil},
 	"internal/lab/evabox":       {lab, nil},
+	"internal/lab/igd":          {lab, nil},
 	"internal/lab/ispbox":       {lab, nil},
 	"internal/lab/kernel":       {lab, nil},
 	"internal/lab/mirror":       {lab, nil},

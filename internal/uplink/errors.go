@@ -51,6 +51,14 @@ func (e *NoAnswerError) Error() string {
 	return fmt.Sprintf("no answer in %.1f s", e.Waited.Seconds())
 }
 
+// An UnreachableError says that there was no way to the ISP router.
+type UnreachableError struct{ Cause error }
+
+func (e *UnreachableError) Error() string { return "no way there: " + e.Cause.Error() }
+
+// Unwrap is the cause.
+func (e *UnreachableError) Unwrap() error { return e.Cause }
+
 // A GarbledError is an answer that nobody can understand.
 type GarbledError struct {
 	Reply string // what should have come: "description", "AddPortMapping"

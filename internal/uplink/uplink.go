@@ -1,9 +1,11 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -70,6 +72,20 @@ type Want struct {
 	Description string        // what the router's web page shows; "" means "heimweg"
 }
 
+func (w Want) inside() uint16 { return cmp.Or(w.Internal, w.External) }
+
+func (w Want) name() string { return cmp.Or(oneLine(w.Description, 40), "heimweg") }
+
+// mapping is the wanted port as a mapping.
+func (w Want) mapping(client netip.Addr) Mapping {
+	return Mapping{Proto: strings.ToLower(w.Proto), External: w.External, To: netip.AddrPortFrom(client, w.inside()), Description: w.name()}
+}
+
+// is reports whether m does what is wanted.
+func (w Want) is(m Mapping, client netip.Addr) bool {
+	return m.External == w.External && strings.EqualFold(m.Proto, w.Proto) && m.To == netip.AddrPortFrom(client, w.inside()) && !m.Disabled
+}
+
 // Mapping is a port that the ISP router says it sends inwards.
 type Mapping struct {
 	Proto       string         `json:"proto"`
@@ -86,10 +102,11 @@ type Mapping struct {
 	Asked time.Time `json:"asked,omitzero"`
 
 	// The rest is known of our own mappings only.
-	Protocol Protocol   `json:"protocol,omitempty"`
-	Public   netip.Addr `json:"public,omitzero"` // the address outside that it is on, when the router told
-	Nonce    [12]byte   `json:"nonce,omitzero"`  // PCP
-	Epoch    Epoch      `json:"epoch,omitzero"`  // PCP and NAT-PMP
+	Confirmed bool       `json:"confirmed,omitempty"` // it was read back
+	Protocol  Protocol   `json:"protocol,omitempty"`
+	Public    netip.Addr `json:"public,omitzero"` // the address outside that it is on, when the router told
+	Nonce     [12]byte   `json:"nonce,omitzero"`  // PCP
+	Epoch     Epoch      `json:"epoch,omitzero"`  // PCP and NAT-PMP
 }
 
 // Pinhole is a hole in the ISP router's IPv6 firewall.
@@ -132,7 +149,8 @@ type Gateway struct {
 	Public netip.Addr
 	Epoch  Epoch
 
-	opt Options
+	opt        Options
+	igd, tr064 *box // nil: not there
 }
 
 // Asker is what Gateway does, for those who want to be tested without one.
@@ -144,63 +162,6 @@ type Asker interface {
 }
 
 var _ Asker = (*Gateway)(nil)
-
-// Ask finds out which protocols the ISP router understands, all of them side by
-// side; it takes little more than Patience. When none was understood the error
-// is a *SilentError; the gateway is not nil then, and its Tried tells more.
-func Ask(ctx context.Context, o Options) (*Gateway, error) {
-	return &Gateway{Address: o.Gateway, opt: o}, &SilentError{Gateway: o.Gateway}
-}
-
-// External is the ISP router's address outside, as it says. It may be private or
-// the carrier's: then there is another NAT behind it. Errors: *FailedError.
-func (g *Gateway) External(ctx context.Context) (netip.Addr, error) {
-	return netip.Addr{}, &FailedError{What: "its address outside"}
-}
-
-// List is what the ISP router sends inwards. Only UPnP and TR-064 tell; the list
-// ends at 1000 entries. Errors: *FailedError.
-func (g *Gateway) List(ctx context.Context) ([]Mapping, error) {
-	return nil, &FailedError{What: "the list of its mappings"}
-}
-
-// Map opens a port for Options.Client: by each protocol that answered, in their
-// order, until one does it. Asked again, it renews. A port that leads elsewhere is
-// left as it is. What UPnP says is read back. Errors: *ConflictError when the port
-// leads to somebody else already, else *FailedError with one Attempt for each.
-func (g *Gateway) Map(ctx context.Context, w Want) (Mapping, error) {
-	return Mapping{}, &FailedError{What: "the mapping"}
-}
-
-// Unmap takes a mapping of Options.Client back. One that is not there any more is
-// no error; one that leads elsewhere is left, with a *ConflictError.
-func (g *Gateway) Unmap(ctx context.Context, m Mapping) error {
-	return &FailedError{What: "the mapping's removal"}
-}
-
-// Pinhole opens the ISP router's IPv6 firewall for to, a global address of the
-// home router, which must be the one that Via's requests come from. Lease 0
-// means as long as permitted (a day). Asked again, it makes another one: renew
-// with RenewPinhole. Errors: *FailedError.
-func (g *Gateway) Pinhole(ctx context.Context, proto string, to netip.AddrPort, lease time.Duration) (Pinhole, error) {
-	return Pinhole{}, &FailedError{What: "the IPv6 opening"}
-}
-
-// RenewPinhole lets a pinhole last longer. Errors: *FailedError.
-func (g *Gateway) RenewPinhole(ctx context.Context, p Pinhole, lease time.Duration) (Pinhole, error) {
-	return p, &FailedError{What: "the IPv6 opening"}
-}
-
-// ClosePinhole closes it; one that is not there any more is no error.
-func (g *Gateway) ClosePinhole(ctx context.Context, p Pinhole) error {
-	return &FailedError{What: "the IPv6 opening's end"}
-}
-
-// Name is a FRITZ!Box's MyFRITZ! name, "" when it has none. It needs a Login.
-// Errors: *FailedError.
-func (g *Gateway) Name(ctx context.Context) (string, error) {
-	return "", &FailedError{What: "the MyFRITZ! name"}
-}
 
 // Epoch is the clock of PCP and NAT-PMP: seconds since the ISP router forgot all
 // mappings, and when it said so. Its zero value is not known.
