@@ -30,6 +30,7 @@ import (
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/device"
+	"github.com/heimweg/heimweg/internal/lab/igd"
 	"github.com/heimweg/heimweg/internal/lab/ispbox"
 	"github.com/heimweg/heimweg/internal/lab/nas"
 	"github.com/heimweg/heimweg/internal/lab/owrt"
@@ -89,6 +90,9 @@ type Options struct {
 	NASWithoutGateway bool // the NAS answers its own network only
 	NoCarrierNAT      bool // the phone has a public address
 	Hairpin           bool // the ISP router can hairpin
+
+	// IGD is what the ISP router lets programs ask for; nil: nothing answers.
+	IGD *igd.Options
 }
 
 // World is the assembled world.
@@ -104,6 +108,7 @@ type World struct {
 	Device    *device.Box // nil without FromStock
 	Internet  *lab.Stack
 	ISP       *ispbox.Box // nil with Direct
+	IGD       *igd.Server // on the ISP router; nil without Options.IGD
 	Carrier   *ispbox.Box // nil with NoCarrierNAT
 	NAS       *nas.Box
 	SecondNAS *nas.Box // in the second LAN; nil without one
@@ -137,8 +142,11 @@ func assemble(opt Options, plug func(*World) (*lab.Stack, error)) (*World, error
 	w.layLinks()
 	w.buildInternet()
 	w.buildUplink()
-	var err error
-	if w.router, err = plug(w); err == nil {
+	err := w.buildIGD()
+	if err == nil {
+		w.router, err = plug(w)
+	}
+	if err == nil {
 		err = w.buildHome()
 	}
 	if err == nil {
@@ -209,6 +217,18 @@ func (w *World) buildUplink() {
 		LAN: w.Uplink, LANAddr: uplinkISP, WAN: w.ISPLine, WANAddr: Public, Gateway: provider.Addr(),
 		Hairpin: w.Options.Hairpin, Fixed: map[string]netip.Addr{RouterName: UplinkWAN},
 	})
+}
+
+// buildIGD lets programs ask the ISP router for ports.
+func (w *World) buildIGD() error {
+	if w.ISP == nil || w.Options.IGD == nil {
+		return nil
+	}
+	var err error
+	if w.IGD, err = igd.New(w.ISP, nil, *w.Options.IGD); err == nil {
+		w.closers = append(w.closers, w.IGD.Close)
+	}
+	return err
 }
 
 // buildHome puts the NAS and the laptop onto the home LAN.
