@@ -147,7 +147,30 @@ func (w *walk) there() bool {
 	if w.r.Peer == "" {
 		return w.origin() && w.home() && w.onwards()
 	}
-	return w.device() && w.internet() && w.ispRouter() && w.door() && w.tunnel() && w.home() && w.onwards()
+	w.begin()
+	for _, s := range []struct {
+		id   ID
+		pass func() bool
+	}{{Device, w.device}, {Internet, w.internet}, {ISPRouter, w.ispRouter}, {Door, w.door}, {Tunnel, w.tunnel}, {Home, w.home}, {Onward, w.onwards}} {
+		if !later(w.r.Begin, s.id) && !s.pass() {
+			return false
+		}
+	}
+	return true
+}
+
+// begin makes up what the hops that are left out would have found.
+func (w *walk) begin() {
+	any4 := netip.IPv4Unspecified()
+	switch w.r.Begin {
+	case ISPRouter:
+		w.outer = firewall.Packet{Src: somewhere(any4), Proto: firewall.UDP, SrcPort: sourcePort, DstPort: w.dev.port}
+	case Tunnel:
+		w.outer = firewall.Packet{Src: somewhere(any4), Dst: w.outerAddress(any4), Proto: firewall.UDP, SrcPort: sourcePort, DstPort: w.f.Home.Tunnel.Port}
+	}
+	if later(w.r.Begin, Tunnel) {
+		w.in = w.tunnelDevice()
+	}
 }
 
 // hop begins a hop.

@@ -112,6 +112,9 @@ type Request struct {
 	// Proto is firewall.TCP, UDP or ICMP (a ping, whatever the family).
 	Proto uint8
 	Port  uint16
+	// Begin is the hop where a device's packet begins, as if it had come so far:
+	// Internet, ISPRouter, Door, Tunnel or Home. "" is the device itself.
+	Begin ID
 }
 
 // Verdict is what became of the packet, on one hop or on the whole way.
