@@ -30,6 +30,7 @@ var reloads = map[plan.How]openwrt.Reload{
 	plan.DnsmasqReload:  openwrt.ReloadDNS,
 	plan.OdhcpdReload:   openwrt.ReloadRA,
 	plan.DropbearReload: openwrt.ReloadSSH,
+	plan.DDNSRestart:    openwrt.RestartDDNS,
 }
 
 // baseReloads make live what a request puts in beside the plan.
@@ -81,7 +82,7 @@ func (s *Session) change(p *plan.Plan, r Request) (openwrt.Change, map[string]*u
 
 // edit turns the router's files into those that the plan wants.
 func (s *Session) edit(p *plan.Plan, r Request) (map[string]*uci.Document, []openwrt.File, error) {
-	secrets := plan.Secrets{Preshared: r.Preshared}
+	secrets := plan.Secrets{Preshared: r.Preshared, DDNS: r.DDNSPassword}
 	if p.Needs().Private && r.Private != nil {
 		secrets.Private = *r.Private
 	} else if p.Needs().Private {
@@ -118,6 +119,11 @@ func (s *Session) edit(p *plan.Plan, r Request) (map[string]*uci.Document, []ope
 // lostSecret: a peer stands in home.toml whose preshared key the router does not
 // have; it was reset, or the peer was written in by hand.
 func lostSecret(e *plan.MissingSecretError) error {
+	if e.Option == "password" {
+		return fault.New("ddns-password", "the password of the service that keeps the home's name is not known").
+			Because("it is kept on the router only, and the router does not have it").
+			Do("run heimweg apply at a terminal, or give it in the environment: HEIMWEG_DDNS_PASSWORD")
+	}
 	return fault.New("peer-key-lost", "the router does not know the preshared key of %q, and it is kept nowhere else", e.Peer).
 		Because("the router was reset, or the device was written into home.toml by hand").
 		Do("give the device a new configuration: heimweg peer renew %s", e.Peer)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/heimweg/heimweg/internal/blueprint"
@@ -26,6 +27,9 @@ type Request struct {
 	Access blueprint.Access
 	// PasswordHash for root, needed when the plan says so. Crypt form.
 	PasswordHash uci.Value
+	// DDNSPassword is that of the service that keeps the home's name, needed when the
+	// plan says so.
+	DDNSPassword uci.Value
 	// Preshared are the keys of peers that are new, by name.
 	Preshared map[string]key.Preshared
 	// Rand makes the tunnel's private key when the router has none.
@@ -94,6 +98,12 @@ func (s *Session) run(ctx context.Context, p *plan.Plan, r Request) error {
 	}
 	if err := s.install(ctx, p); err != nil {
 		return err
+	}
+	// A package may bring the very file that the plan puts sections into.
+	if slices.Contains(p.Configs(), "ddns") && len(p.Packages()) > 0 {
+		if err := s.Also(ctx, "ddns"); err != nil {
+			return err
+		}
 	}
 	if p.NeedsGuard() || len(r.Base) > 0 {
 		return s.guarded(ctx, p, r)
@@ -177,6 +187,7 @@ func (s *Session) guarded(ctx context.Context, p *plan.Plan, r Request) error {
 	if err != nil {
 		return err
 	}
+	r.Access.NewDDNS = false // it is written now; the next plan keeps it
 	// A lost connection is no verdict: the activation may have moved the very
 	// address that we talked to. What came of it shows over a new connection.
 	var lost *shell.LostError

@@ -142,6 +142,9 @@ type LAN struct {
 type Access struct {
 	Key      string // authorized_keys line to have; "" leaves the keys alone
 	Password bool   // root is to get a password when it has none
+	// NewDDNS: the password at the DDNS service is asked for again, in place of the
+	// one that the router has.
+	NewDDNS bool
 }
 
 // Note is something a person should know that stops nothing.
@@ -176,6 +179,7 @@ func Draw(h home.Home, site router.Site) (Want, []Problem) {
 	d.oneArmed()
 	d.packages()
 	d.mapping()
+	d.ddns()
 	d.remarks()
 	return d.want, d.problems
 }

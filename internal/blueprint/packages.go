@@ -28,6 +28,7 @@ func PackageNames(h home.Home) []string {
 	names := []string{Tools, ipTool.Name}
 	names = append(names, ipTool.Or...)
 	names = append(names, Harmful)
+	names = append(names, ddnsPackages(h)...)
 	for _, p := range h.Router.Packages {
 		if !slices.Contains(names, p) {
 			names = append(names, p)

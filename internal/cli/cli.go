@@ -104,6 +104,7 @@ type app struct {
 	verbose  bool
 	yes      bool
 	risks    []string
+	newDDNS  bool           // ask for the password at the DDNS service again
 	pins     shell.KeyStore // instead of the file known_routers, while a box is set up
 }
 

@@ -91,6 +91,9 @@ func (a *app) applyCommand() *cobra.Command {
 The router takes its old settings back by itself when it loses us, or at the next
 power-on, until we have come back over a new connection and confirmed.
 
+A name under [ddns] needs the password at its service. It is asked for once, or
+taken from HEIMWEG_DDNS_PASSWORD, and kept on the router only.
+
 With a PLAN that was saved by heimweg plan -o it does just that; when the router
 has changed since, it refuses.`,
 		Example: `  heimweg apply
@@ -98,6 +101,8 @@ has changed since, it refuses.`,
   heimweg apply --yes          without asking; for a loss its name: --accept-risk=drops-connection`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args) },
 	}
+	c.Flags().BoolVar(&a.newDDNS, "new-ddns-password", false, "ask for the password at the DDNS service again, and replace the one on the router")
+	c.Flags().StringVar(&keys, "keys-from", "", "file of the gateway that heimweg adopt --gateway or --wg-easy read, whose keys the router gets")
 	return c
 }
 
@@ -167,6 +172,13 @@ func (a *app) carryOut(ctx context.Context, v *visit, saved *plan.Plan) error {
 			return err
 		}
 		v.request.PasswordHash = uci.Hidden(hash)
+	}
+	if p.Needs().DDNS {
+		password, err := a.ddnsPassword(v.file.Home.DDNS)
+		if err != nil {
+			return err
+		}
+		v.request.DDNSPassword = password
 	}
 	if err := v.Run(ctx, p, v.request); err != nil {
 		return err

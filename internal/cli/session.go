@@ -196,7 +196,7 @@ func (a *app) visit(ctx context.Context, f *home.File) (*visit, error) {
 func (a *app) request(h home.Home, own shell.LoginKey) apply.Request {
 	return apply.Request{
 		Home:   h,
-		Access: blueprint.Access{Key: own.Authorized, Password: true},
+		Access: blueprint.Access{Key: own.Authorized, Password: true, NewDDNS: a.newDDNS && !h.DDNS.IsZero()},
 		Rand:   a.Rand,
 	}
 }

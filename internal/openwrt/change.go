@@ -77,6 +77,8 @@ const (
 	ReloadSystem
 	// ReloadWifi: the radios; who is in is let go for a moment.
 	ReloadWifi
+	// RestartDDNS: the updater of the home's name, which tells the address at once.
+	RestartDDNS
 )
 
 // How long the router waits for a confirmation. OpenWrt's own 30 s was too short
@@ -223,6 +225,8 @@ func (c Change) command(r Reload) string {
 		return "/etc/init.d/dropbear reload\n"
 	case ReloadSystem:
 		return "[ ! -x /etc/init.d/system ] || /etc/init.d/system reload\n"
+	case RestartDDNS:
+		return "[ ! -x /etc/init.d/ddns ] || { /etc/init.d/ddns enable; /etc/init.d/ddns restart; }\n"
 	case ReloadWifi:
 		return "[ -z \"$(command -v wifi)\" ] || wifi reload\n"
 	}

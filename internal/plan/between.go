@@ -207,8 +207,11 @@ func (b *builder) desired(config string, current []uci.Section) []target {
 			out = append(out, target{Section: *cur, have: cur})
 		case o != nil:
 			done[cur.Name] = true
-			s, _ := fill(o.Section, *cur)
+			s, _ := b.fill(o.Section, *cur)
 			out = append(out, target{Section: s, owned: o, have: cur})
+			if s.Type == "service" {
+				leaving[identity(*cur)] = *cur // the other family has the same account
+			}
 		default:
 			leaving[identity(*cur)] = *cur
 		}
@@ -221,7 +224,7 @@ func (b *builder) desired(config string, current []uci.Section) []target {
 		}
 		t := target{Section: o.Section, owned: o}
 		if old, ok := leaving[identity(o.Section)]; ok {
-			if s, kept := fill(o.Section, old); kept {
+			if s, kept := b.fill(o.Section, old); kept {
 				t.Section, t.from = s, old.Name
 			}
 		}
@@ -236,17 +239,20 @@ func identity(s uci.Section) string {
 	if k, ok := s.Get("public_key"); ok {
 		return k
 	}
+	if s.Type == "service" {
+		return ddnsAccount(s)
+	}
 	return s.Type
 }
 
 // fill puts the secrets of have in the places that the wanted section marks. A
 // peer with another key is another device, or the same one after a loss: it gets
 // another preshared key as well.
-func fill(want, have uci.Section) (uci.Section, bool) {
+func (b *builder) fill(want, have uci.Section) (uci.Section, bool) {
 	kept := false
 	other := identity(want) != identity(have)
 	for _, o := range want.Options {
-		if !blueprint.IsKeep(o) || other {
+		if !blueprint.IsKeep(o) || other || o.Name == ddnsPassword && b.want.Access.NewDDNS {
 			continue
 		}
 		if text, ok := have.Get(o.Name); ok && usable(o.Name, text) {
@@ -261,9 +267,12 @@ func fill(want, have uci.Section) (uci.Section, bool) {
 // handler would try it again every 5 s and say so only in the log (observed section 3).
 func usable(option, text string) bool {
 	var err error
-	if option == "private_key" {
+	switch option {
+	case "private_key":
 		_, err = key.ParsePrivate(text)
-	} else {
+	case ddnsPassword:
+		return text != ""
+	default:
 		_, err = key.ParsePreshared(text)
 	}
 	return err == nil

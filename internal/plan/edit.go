@@ -16,6 +16,7 @@ import (
 type Secrets struct {
 	Private   key.Private
 	Preshared map[string]key.Preshared // by peer
+	DDNS      uci.Value                // the password at the service that keeps the home's name
 }
 
 // A MissingSecretError names a secret that neither the router nor the caller has.
@@ -25,6 +26,9 @@ type MissingSecretError struct {
 }
 
 func (e *MissingSecretError) Error() string {
+	if e.Option == ddnsPassword {
+		return "the service that keeps the home's name needs a password, and there is none"
+	}
 	if e.Peer == "" {
 		return "the tunnel needs a private key, and there is none"
 	}
@@ -104,7 +108,11 @@ func (e *editor) option(s Step, l Line, have uci.Section) (uci.Option, error) {
 		return uci.HiddenOpt(l.Option, text), nil
 	}
 	text := e.secrets.Private.Reveal()
-	if l.Option != "private_key" {
+	switch l.Option {
+	case "private_key":
+	case ddnsPassword:
+		text = e.secrets.DDNS.Reveal()
+	default:
 		text = e.secrets.Preshared[s.Name].Reveal()
 	}
 	if text == "" {

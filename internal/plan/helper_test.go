@@ -252,7 +252,7 @@ func seed(kind string, n int) []byte {
 }
 
 func secretsFor(h home.Home) plan.Secrets {
-	s := plan.Secrets{Private: testPrivate(0), Preshared: map[string]key.Preshared{}}
+	s := plan.Secrets{Private: testPrivate(0), Preshared: map[string]key.Preshared{}, DDNS: uci.Hidden("ddns-secret-7")}
 	for i, p := range h.Peers {
 		s.Preshared[p.Name] = testPreshared(i)
 	}

@@ -76,6 +76,9 @@ func (b *builder) activateOthers(network bool) {
 		b.step(Step{Do: Activate, How: DnsmasqReload, Config: "dhcp", Why: why})
 		b.step(Step{Do: Activate, How: OdhcpdReload, Config: "dhcp", Why: why})
 	}
+	if slices.Contains(wrote, "ddns") {
+		b.step(Step{Do: Activate, How: DDNSRestart, Config: "ddns", Why: "the name's updater takes up what is written"})
+	}
 	if slices.Contains(wrote, "dropbear") {
 		b.step(Step{Do: Activate, How: DropbearReload, Config: "dropbear", Why: "the login service takes up what is written"})
 	}

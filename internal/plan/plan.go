@@ -64,6 +64,7 @@ const (
 	DnsmasqReload  How = "dnsmasq-reload"
 	OdhcpdReload   How = "odhcpd-reload"
 	DropbearReload How = "dropbear-reload"
+	DDNSRestart    How = "ddns-restart"
 )
 
 // Risk is what a step may cost. The set is closed.
@@ -79,8 +80,7 @@ const (
 
 var (
 	actions = []Action{Authorize, SetPassword, Install, Create, Change, Adjust, Remove, Activate, PeerRemove, PeerChange, PeerAdd, Record}
-	ways    = []How{NetworkRestart, NetworkReload, TunnelUp, TunnelRenew, FirewallReload, DnsmasqReload, OdhcpdReload, DropbearReload}
-	risks   = []Risk{NoRisk, PausesNetwork, DropsPeers, DropsConnection}
+	ways    = []How{NetworkRestart, NetworkReload, TunnelUp, TunnelRenew, FirewallReload, DnsmasqReload, OdhcpdReload, DropbearReload, DDNSRestart}
 )
 
 // Secret says what a line is that must not be shown.
@@ -237,6 +237,7 @@ type Needs struct {
 	Private   bool     // the tunnel's private key
 	Preshared []string // peers whose preshared key the router does not have
 	Password  bool     // root's password hash
+	DDNS      bool     // the password at the service that keeps the home's name
 }
 
 // Needs lists the secrets that the router does not have yet.
@@ -249,6 +250,8 @@ func (p *Plan) Needs() Needs {
 		for _, l := range s.New {
 			switch {
 			case l.Secret != SecretNew:
+			case s.Config == "ddns":
+				n.DDNS = true
 			case s.Name != "":
 				n.Preshared = append(n.Preshared, s.Name)
 			default:

@@ -278,7 +278,7 @@ func (f Fingerprint) Differences(o Fingerprint) []string {
 }
 
 // Touched lists the configs that heimweg may write.
-func Touched() []string { return []string{"network", "firewall", "dhcp", "dropbear"} }
+func Touched() []string { return []string{"network", "firewall", "dhcp", "dropbear", "ddns"} }
 
 // Site is what a blueprint needs to know about the router it is drawn for.
 type Site struct {

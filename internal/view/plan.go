@@ -119,6 +119,7 @@ var howText = map[plan.How]string{
 	plan.DnsmasqReload:  "reload DNS and DHCP",
 	plan.OdhcpdReload:   "reload IPv6 announcements",
 	plan.DropbearReload: "reload the SSH server",
+	plan.DDNSRestart:    "tell the service the address",
 }
 
 func headline(st Style, s plan.Step) (mark, what string) {
@@ -190,6 +191,9 @@ func subject(s plan.Step) string {
 		return fmt.Sprintf("open %s from %s", option("proto"), option("src"))
 	case s.Type == "nat":
 		return "NAT towards " + option("src")
+	case s.Type == "service":
+		family := map[bool]string{true: " (IPv6)"}[option("use_ipv6") == "1"]
+		return "name " + option("domain") + family
 	}
 	return s.Config + "." + s.Section
 }
@@ -216,6 +220,9 @@ func lineText(l plan.Line) string { return fmt.Sprintf("%-14s %s", l.Option, val
 func valueText(l plan.Line) string {
 	switch l.Secret {
 	case plan.SecretNew:
+		if l.Option == "password" {
+			return "(secret, asked for)"
+		}
 		return "(secret, made now)"
 	case plan.SecretKept, plan.SecretThere:
 		return "(secret, stays)"
