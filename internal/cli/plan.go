@@ -102,7 +102,6 @@ has changed since, it refuses.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args) },
 	}
 	c.Flags().BoolVar(&a.newDDNS, "new-ddns-password", false, "ask for the password at the DDNS service again, and replace the one on the router")
-	c.Flags().StringVar(&keys, "keys-from", "", "file of the gateway that heimweg adopt --gateway or --wg-easy read, whose keys the router gets")
 	return c
 }
 

@@ -80,6 +80,7 @@ const (
 
 var (
 	actions = []Action{Authorize, SetPassword, Install, Create, Change, Adjust, Remove, Activate, PeerRemove, PeerChange, PeerAdd, Record}
+	risks   = []Risk{NoRisk, PausesNetwork, DropsPeers, DropsConnection}
 	ways    = []How{NetworkRestart, NetworkReload, TunnelUp, TunnelRenew, FirewallReload, DnsmasqReload, OdhcpdReload, DropbearReload, DDNSRestart}
 )
 
