@@ -65,6 +65,9 @@ type Want struct {
 	LANs     []LAN
 	Access   Access // not drawn: filled in by the caller, who knows the person's key
 	Notes    []Note
+	// Retire, not drawn either, are sections that somebody made by hand and that ours
+	// take the place of: "network.cfg0a92bd" → why (see package adopt).
+	Retire map[string]string
 }
 
 // Owned is one section of ours. An option whose only value is Keep stands for a

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -84,6 +85,7 @@ func (a *app) showPlan(p *plan.Plan, all bool) error {
 }
 
 func (a *app) applyCommand() *cobra.Command {
+	var keys string
 	c := &cobra.Command{
 		Use: "apply [PLAN]", Short: "change the home router to what home.toml wants, under guard", Args: cobra.MaximumNArgs(1),
 		Long: `apply looks at the home router, shows what it would change, asks once, and does it.
@@ -99,13 +101,14 @@ has changed since, it refuses.`,
 		Example: `  heimweg apply
   heimweg apply change.json    what was planned before
   heimweg apply --yes          without asking; for a loss its name: --accept-risk=drops-connection`,
-		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args, keys) },
 	}
 	c.Flags().BoolVar(&a.newDDNS, "new-ddns-password", false, "ask for the password at the DDNS service again, and replace the one on the router")
+	c.Flags().StringVar(&keys, "keys-from", "", "file of the gateway that heimweg adopt --gateway or --wg-easy read, whose keys the router gets")
 	return c
 }
 
-func (a *app) apply(ctx context.Context, args []string) error {
+func (a *app) apply(ctx context.Context, args []string, keys string) error {
 	unlock, err := a.lockHome()
 	if err != nil {
 		return err
@@ -126,6 +129,9 @@ func (a *app) apply(ctx context.Context, args []string) error {
 		return err
 	}
 	defer v.Close()
+	if err := v.gatewayKeys(keys); err != nil {
+		return err
+	}
 	return a.carryOut(ctx, v, saved)
 }
 
@@ -195,6 +201,11 @@ func (a *app) carryOut(ctx context.Context, v *visit, saved *plan.Plan) error {
 
 // consent asks for every named risk and once for the plan.
 func (a *app) consent(ctx context.Context, p *plan.Plan) error {
+	if slices.Contains(p.Risks(), plan.ForgetsKeys) && !slices.Contains(a.risks, string(plan.ForgetsKeys)) {
+		if err := a.forgetKeys(ctx, p); err != nil {
+			return err
+		}
+	}
 	if slices.Contains(p.Risks(), plan.DropsConnection) && !slices.Contains(a.risks, string(plan.DropsConnection)) {
 		if !a.Terminal.IsTerminal() {
 			return needsPerson("the router's address changes", "--accept-risk="+string(plan.DropsConnection))
@@ -221,6 +232,28 @@ func (a *app) consent(ctx context.Context, p *plan.Plan) error {
 		return nothingDone()
 	}
 	return nil
+}
+
+// forgetKeys asks by name whether private keys of devices that lie on the router
+// may go.
+func (a *app) forgetKeys(ctx context.Context, p *plan.Plan) error {
+	var names []string
+	for _, s := range p.Steps {
+		if s.Risk == plan.ForgetsKeys {
+			names = append(names, s.Name)
+		}
+	}
+	const flag = "--accept-risk=" + string(plan.ForgetsKeys)
+	what := "the router forgets the private keys of " + strings.Join(names, ", ")
+	if !a.Terminal.IsTerminal() {
+		return needsPerson(what, flag)
+	}
+	a.sayf("%s. They belong on the devices; LuCI cannot show their QR codes any more.", what)
+	got, err := a.ask(ctx, `Type "forget" to go on, or pass `+flag+":", "", flag)
+	if err == nil && got != "forget" {
+		return nothingDone()
+	}
+	return err
 }
 
 func nothingDone() error {

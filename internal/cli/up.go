@@ -56,7 +56,7 @@ func (a *app) up(ctx context.Context, n answers, d delivery, peer string) error 
 			return err
 		}
 	}
-	if err := a.apply(ctx, nil); err != nil {
+	if err := a.apply(ctx, nil, ""); err != nil {
 		return err
 	}
 	f, err := a.readHome()

@@ -523,3 +523,7 @@ func peerAddress(field, v string, four bool) (netip.Addr, *fault.Fault) {
 	}
 	return a, nil
 }
+
+// TidyName makes a peer's name out of what somebody called a device, "" when
+// nothing is left of it: "Anna's Phone" becomes "annas-phone".
+func TidyName(text string) string { return tidyName(text) }

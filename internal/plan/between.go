@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/heimweg/heimweg/internal/adopt"
 	"github.com/heimweg/heimweg/internal/blueprint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
@@ -13,15 +14,26 @@ import (
 )
 
 // For goes the whole way from home.toml and a snapshot to a plan: it reads the
-// site, draws, compares, and gathers everything that blocks.
+// site, draws, compares, and gathers everything that blocks. When home.toml
+// describes a tunnel that somebody made by hand, the plan takes it over: what is
+// superseded goes in the same change (package adopt).
 func For(h home.Home, s *router.Snapshot, access blueprint.Access) (*Plan, blueprint.Want) {
-	site, unreadable := router.SiteOf(s)
+	taken, adopting := adopt.Of(h, s)
+	rest := s
+	if adopting {
+		rest = taken.Rest(s)
+	}
+	site, unreadable := router.SiteOf(rest)
 	want, problems := blueprint.Draw(h, site)
 	want.Access = access
+	want.Retire = taken.Retire
+	want.Adjust = append(want.Adjust, taken.Adjust...)
+	want.Notes = append(want.Notes, taken.Notes...)
 	p := Between(want, s, s.Written)
 	if len(s.Broken) > 0 {
 		return p, want // what is drawn on a site that could not be read is misleading
 	}
+	p.Blocked = append(p.Blocked, taken.Problems...)
 	p.Blocked = append(p.Blocked, unreadable...)
 	p.Blocked = append(p.Blocked, problems...)
 	if has(problems, "interface-taken") { // says the same and knows a free name
@@ -198,7 +210,7 @@ func (b *builder) desired(config string, current []uci.Section) []target {
 		cur := &current[i]
 		o := wanted[cur.Name]
 		switch {
-		case !router.Ours(config, *cur, b.last):
+		case !router.Ours(config, *cur, b.last) && !b.retires(config, *cur):
 			if o != nil {
 				done[cur.Name] = true
 				b.block(fault.New("section-taken", "the router already has a section %s.%s that heimweg did not write", config, cur.Name).
@@ -231,6 +243,13 @@ func (b *builder) desired(config string, current []uci.Section) []target {
 		out = append(out, t)
 	}
 	return out
+}
+
+// retires reports whether a section that somebody made by hand gives its place to
+// one of ours.
+func (b *builder) retires(config string, s uci.Section) bool {
+	_, yes := b.want.Retire[config+"."+s.Name]
+	return yes
 }
 
 // identity tells which section of ours carries on another one's life under a
@@ -304,6 +323,9 @@ func (b *builder) change(config string, t *target) {
 	drift, who := b.drift(config, t.Name, t.have)
 	s := Step{Do: Change, Config: config, Section: t.Name, Type: t.Type, Name: t.owned.Peer,
 		Old: oldLines(*t.have), New: newLines(t.Section, true), Why: t.owned.Why, Drift: drift, Who: who}
+	if why, ok := b.want.Retire[config+"."+t.Name]; ok {
+		s.Why, s.Foreign = why, true
+	}
 	b.step(s)
 }
 
@@ -311,6 +333,15 @@ func (b *builder) removal(config string, cur uci.Section) {
 	drift, who := b.drift(config, cur.Name, &cur)
 	s := Step{Do: Remove, Config: config, Section: cur.Name, Type: cur.Type, Old: oldLines(cur),
 		Why: "home.toml no longer asks for it", Drift: drift, Who: who}
+	if why, ok := b.want.Retire[config+"."+cur.Name]; ok {
+		s.Why, s.Foreign = why, true
+		if cur.Type == "wireguard_"+b.want.Tunnel.Interface {
+			s.Name = b.deviceOf(cur)
+			if cur.Has("private_key") {
+				s.Risk = ForgetsKeys
+			}
+		}
+	}
 	if strings.HasPrefix(cur.Name, home.SectionPrefix) {
 		s.Name = peerName(cur)
 	}
@@ -318,6 +349,16 @@ func (b *builder) removal(config string, cur uci.Section) {
 		s.Risk = DropsPeers
 	}
 	b.step(s)
+}
+
+// deviceOf names the device of a section that somebody made by hand.
+func (b *builder) deviceOf(s uci.Section) string {
+	for i := range b.want.Peers {
+		if text, _ := s.Get("public_key"); text == b.want.Peers[i].Key.String() {
+			return b.want.Peers[i].Name
+		}
+	}
+	return peerName(s)
 }
 
 // peerName is the name in a peer's section.

@@ -53,10 +53,7 @@ func (p *Plan) Edit(docs map[string]*uci.Document, secrets Secrets) (map[string]
 			before, _ = uci.Parse(c, nil)
 		}
 		e := editor{config: c, before: before, after: before.Clone(), secrets: secrets}
-		for _, s := range p.Steps {
-			if !s.Writes() || s.Config != c {
-				continue
-			}
+		for _, s := range p.edits(c, before) {
 			if err := e.step(s); err != nil {
 				return nil, err
 			}
@@ -64,6 +61,30 @@ func (p *Plan) Edit(docs map[string]*uci.Document, secrets Secrets) (map[string]
 		out[c] = e.after
 	}
 	return out, nil
+}
+
+// edits lists the steps that write a file in the order in which they can be done:
+// sections go last, and from the end, because taking one out gives the anonymous
+// ones behind it other names.
+func (p *Plan) edits(config string, before *uci.Document) []Step {
+	var out []Step
+	for _, s := range p.Steps {
+		if s.Writes() && s.Config == config {
+			out = append(out, s)
+		}
+	}
+	at := map[string]int{}
+	for i, sec := range before.Sections() {
+		at[sec.Name] = i + 1
+	}
+	rank := func(s Step) int {
+		if s.Do != Remove {
+			return -len(at) - 1
+		}
+		return -at[s.Section]
+	}
+	slices.SortStableFunc(out, func(x, y Step) int { return rank(x) - rank(y) })
+	return out
 }
 
 type editor struct {

@@ -120,12 +120,16 @@ func (b *builder) renews() bool {
 // forChange picks the gentlest way for what has changed in the tunnel's section.
 // A changed address list is not picked up by a reload on any release (observed section 3).
 func (b *builder) forChange(s Step) (How, string) {
-	addresses, rest := false, false
+	addresses, renew, rest := false, false, false
 	for _, option := range changedOptions(s) {
 		switch option {
 		case router.MarkOption:
-		case "addresses", "nohostroute":
-			addresses = true
+		case "nohostroute":
+			// Only a renew ever reads it again, and only 25.12 has one (facts: OpenWrt
+			// section 5.4); before that the next start of the tunnel is soon enough.
+			renew = true
+		case "addresses":
+			addresses = addresses || !sameWords(s)
 		default:
 			rest = true
 		}
@@ -135,8 +139,26 @@ func (b *builder) forChange(s Step) (How, string) {
 		return TunnelUp, "the tunnel takes up its new settings"
 	case addresses:
 		return TunnelRenew, "the tunnel takes up its new addresses"
+	case renew && b.renews():
+		return TunnelRenew, "the tunnel takes up its new settings"
 	}
 	return "", ""
+}
+
+// sameWords: the addresses are the same, written in another form (an option with
+// several in it, a list), or in another order.
+func sameWords(s Step) bool {
+	of := func(lines []Line) []string {
+		var out []string
+		for _, l := range lines {
+			if l.Option == "addresses" {
+				out = append(out, strings.Fields(strings.Join(l.Values, " "))...)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(of(s.Old), of(s.New))
 }
 
 func changedOptions(s Step) []string {

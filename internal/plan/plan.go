@@ -42,7 +42,7 @@ const (
 	Create      Action = "create"       // make a section of ours
 	Change      Action = "change"       // change a section of ours
 	Adjust      Action = "adjust"       // change one option of a section that is not ours
-	Remove      Action = "remove"       // take a section of ours away
+	Remove      Action = "remove"       // take a section of ours away, or one that ours replace
 	Activate    Action = "activate"     // make written configuration live, by How
 	PeerRemove  Action = "peer-remove"  // tell the live tunnel to forget a peer
 	PeerChange  Action = "peer-change"  // tell it a peer's new data
@@ -75,12 +75,13 @@ const (
 	NoRisk          Risk = ""
 	PausesNetwork   Risk = "pauses-network"   // all networks of the router hold their breath for a moment; connections survive
 	DropsPeers      Risk = "drops-peers"      // devices that are in must shake hands again, up to 15 s
+	ForgetsKeys     Risk = "forgets-keys"     // private keys of devices that somebody kept on the router are gone
 	DropsConnection Risk = "drops-connection" // the address that we use to reach the router goes away
 )
 
 var (
+	risks   = []Risk{NoRisk, PausesNetwork, DropsPeers, ForgetsKeys, DropsConnection}
 	actions = []Action{Authorize, SetPassword, Install, Create, Change, Adjust, Remove, Activate, PeerRemove, PeerChange, PeerAdd, Record}
-	risks   = []Risk{NoRisk, PausesNetwork, DropsPeers, DropsConnection}
 	ways    = []How{NetworkRestart, NetworkReload, TunnelUp, TunnelRenew, FirewallReload, DnsmasqReload, OdhcpdReload, DropbearReload, DDNSRestart}
 )
 
@@ -129,6 +130,8 @@ type Step struct {
 	// Drift: somebody else has changed this on the router since heimweg wrote it.
 	Drift bool   `json:"drift,omitempty"`
 	Who   string `json:"who,omitempty"` // how that is known, for people
+	// Foreign: somebody made the section by hand; ours takes its place.
+	Foreign bool `json:"foreign,omitempty"`
 }
 
 // Router says which router the plan is for.

@@ -22,7 +22,7 @@ func Plan(w io.Writer, st Style, p *plan.Plan, all bool) {
 	for _, s := range p.Steps {
 		step(w, st, s, all)
 	}
-	if !slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Do == plan.Adjust }) && len(p.Configs()) > 0 {
+	if !slices.ContainsFunc(p.Steps, func(s plan.Step) bool { return s.Do == plan.Adjust || s.Foreign }) && len(p.Configs()) > 0 {
 		fmt.Fprintf(w, "  %s nothing of yours is changed\n", st.Dim("="))
 	}
 	for _, r := range p.Risks() {
@@ -189,6 +189,8 @@ func subject(s plan.Step) string {
 		return fmt.Sprintf("open ping from %s%s", option("src"), map[bool]string{true: " (IPv6)"}[option("family") == "ipv6"])
 	case s.Type == "rule":
 		return fmt.Sprintf("open %s from %s", option("proto"), option("src"))
+	case s.Type == "redirect":
+		return "port forward " + option("name")
 	case s.Type == "nat":
 		return "NAT towards " + option("src")
 	case s.Type == "service":
@@ -236,6 +238,8 @@ func riskText(r plan.Risk) string {
 		return "the router's networks pause for a moment; connections survive"
 	case plan.DropsPeers:
 		return "devices that are in lose their tunnel for up to 15 s"
+	case plan.ForgetsKeys:
+		return "the router forgets private keys of devices that lie on it (forgets-keys)"
 	case plan.DropsConnection:
 		return "the router changes its address; this computer and everything in the home LAN must get new ones (drops-connection)"
 	}
