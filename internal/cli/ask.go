@@ -107,13 +107,17 @@ func (a *app) readLine(ctx context.Context) (string, error) {
 	case r := <-got:
 		if r.err == io.EOF && r.line == "" {
 			fmt.Fprintln(a.Err)
-			return "", fault.New("needs-person", "the input ended where an answer was needed").Exits(fault.ExitNeedsPerson)
+			return "", inputEnded()
 		}
 		if r.err != nil && r.err != io.EOF {
 			return "", r.err
 		}
 		return strings.TrimSpace(r.line), nil
 	}
+}
+
+func inputEnded() error {
+	return fault.New("needs-person", "the input ended where an answer was needed").Exits(fault.ExitNeedsPerson)
 }
 
 func lineOf(r io.Reader) (string, error) {

@@ -119,9 +119,10 @@ func (a *app) flash(ctx context.Context, f flashFlags, args []string) (flash.Cab
 		view.FlashFiles(a.Err, a.style, given)
 		view.FlashCable(a.Err, a.style, cable.Name(), way)
 	}
-	tell := view.FlashTeller(a.Err, a.style, a.json)
+	tell, end := view.FlashTeller(a.Err, a.style, a.json)
 	s, err := flash.Find(ctx, flash.Options{Cable: cable, Given: given, Files: a.flashFiles(f, tell), Board: f.board, Version: f.release,
 		Again: f.again, Wait: f.wait, Tell: tell})
+	end()
 	if err != nil {
 		return cable, none, err
 	}
@@ -303,8 +304,9 @@ func (a *app) findLoader(ctx context.Context, f flashFlags) (err error) {
 	if !a.json {
 		view.FlashCable(a.Err, a.style, cable.Name(), way)
 	}
-	tell := view.FlashTeller(a.Err, a.style, a.json)
+	tell, end := view.FlashTeller(a.Err, a.style, a.json)
 	l, err := flash.FindLoader(ctx, flash.Options{Cable: cable, Wait: f.wait, Tell: tell})
+	end()
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,17 @@ func (c *carton) wire(env *Env) error {
 	return err
 }
 
+// mapSoon opens the port on the ISP router as soon as the home router is there.
+func (c *carton) mapSoon(port uint16) {
+	go func() {
+		ctx, cancel := within(time.Minute)
+		defer cancel()
+		if c.w.WaitReady(ctx) == nil {
+			_ = c.w.MapPort(port) // what comes of it shows in the run
+		}
+	}()
+}
+
 // scriptPlug: plug on:300ms off:2s on:3s says what happens at the plug in the next
 // runs; plug none leaves it alone.
 func scriptPlug(ts *testscript.TestScript, _ bool, args []string) {
@@ -91,7 +102,7 @@ func scriptPlug(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// scriptBox: box runs WHAT | untouched | unseen | off | mend.
+// scriptBox: box runs WHAT | untouched | unseen | on | off | mend.
 func scriptBox(ts *testscript.TestScript, neg bool, args []string) {
 	c := stageOf(ts).carton
 	d := c.w.Device
@@ -101,6 +112,8 @@ func scriptBox(ts *testscript.TestScript, neg bool, args []string) {
 			t.Stop()
 		}
 		d.Power(false)
+	case "on":
+		d.Power(true)
 	case "mend":
 		d.Power(false)
 		d.EVA.Mend()

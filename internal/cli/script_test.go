@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.zx2c4.com/wireguard/conn"
 
+	"github.com/heimweg/heimweg/internal/lab/device"
 	"github.com/heimweg/heimweg/internal/lab/mirror"
 	"github.com/heimweg/heimweg/internal/lab/world"
 )
@@ -32,7 +33,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	heimweg ARGS…        run heimweg in it; "stdin FILE" before it gives it answers
 //	tty                  from now on a person sits at a terminal (of 100 × 50)
 //	router 'SCRIPT'      run a script on the box, as its owner would
-//	isp map|unmap PORT   the lab's hand on the ISP router
+//	isp map|unmap PORT   the lab's hand on the ISP router; of a box in its carton as soon as it is there
 //	phone join FILE | fetch URL | ping ADDR | leave
 //	laptop home|uplink|outside
 //	trips N              heimweg's last run took at most N round trips
@@ -44,7 +45,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	interrupt 2s         the next heimweg gets Ctrl-C after that time
 //	swap BOARD RELEASE   another box, fresh, in the router's place
 //	carton [MODEL]       a home with a boxed FRITZ!Box and a download server; plug on:300ms off:2s … | none
-//	box runs openwrt|fritzos|memory|nothing | untouched | unseen | off
+//	box runs openwrt|fritzos|memory|nothing | untouched | unseen | on | off | mend
 //	image WHAT FILE      an image file: eva, recovery, avm, or one of imagetest.Mistakes
 //	mirror on | key FILE | announce RELEASE… | break FILE TROUBLE N | builder QUEUE REFUSE | heal | off   OpenWrt's download server
 func TestScripts(t *testing.T) {
@@ -256,6 +257,10 @@ func scriptISP(ts *testscript.TestScript, _ bool, args []string) {
 	w := home0(ts)
 	port, err := strconv.ParseUint(args[1], 10, 16)
 	ts.Check(err)
+	if c := stageOf(ts).carton; c != nil && args[0] == "map" && c.w.Device.Runs() != device.OpenWrt {
+		c.mapSoon(uint16(port))
+		return
+	}
 	if args[0] == "map" {
 		ctx, cancel := within(30 * time.Second)
 		defer cancel()

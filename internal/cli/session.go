@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -108,6 +109,9 @@ func (a *app) secret(prompt string) (string, error) {
 	fmt.Fprint(a.Err, prompt, " ")
 	s, err := a.Terminal.ReadSecret()
 	fmt.Fprintln(a.Err)
+	if errors.Is(err, io.EOF) {
+		return "", inputEnded()
+	}
 	return s, err
 }
 

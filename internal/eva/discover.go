@@ -64,7 +64,7 @@ func (s *search) discover(ctx context.Context) {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for round := 0; ; round++ {
-		s.askRound(pc, round)
+		s.askRound(ctx, pc, round)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -76,7 +76,7 @@ func (s *search) discover(ctx context.Context) {
 func (s *search) udp(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err == nil || !errors.Is(err, context.Canceled) {
+	if err == nil || !errors.Is(err, context.Canceled) && !errors.Is(err, net.ErrClosed) { // that is the end of the search
 		s.udpErr = err
 	}
 }
@@ -93,17 +93,17 @@ var (
 // askRound asks everyone where they are. Only when nothing answers for a while
 // it says, now and then, where to be, for a box whose answer a firewall keeps from
 // us: two boxes at one address would be worse than a tenth of a second. Once a
-// connection stands, nobody is moved any more.
-func (s *search) askRound(pc net.PacketConn, round int) {
-	s.mu.Lock()
-	move := round >= moveFirst && round%moveEach == 0 && len(s.answers) == 0 && s.holding == 0
-	s.mu.Unlock()
-	want := netip.IPv4Unspecified()
-	if move && s.movable() {
-		want = s.ask.Want
-		s.setMoved()
+// connection stands, nobody is moved any more; and just before it is said, a box that
+// has come up since the last question can still say that it is there, because moving
+// one that is taking our connection would lose both.
+func (s *search) askRound(ctx context.Context, pc net.PacketConn, round int) {
+	s.askFor(pc, netip.IPv4Unspecified())
+	if round >= moveFirst && round%moveEach == 0 && s.movable() && s.silent() {
+		if pause(ctx, moveAfter, nil); s.silent() {
+			s.setMoved()
+			s.askFor(pc, s.ask.Want)
+		}
 	}
-	s.askFor(pc, want)
 	if round%slintEach == 0 {
 		_, _ = pc.WriteTo(slintAsk, udpTo(everyone6)) // without IPv6 there is nothing to find there
 	}
@@ -126,6 +126,13 @@ func (s *search) openFirewall(pc net.PacketConn) {
 			_, _ = pc.WriteTo([]byte("aa"), udpTo(a)) // where nobody is, nobody is missed
 		}
 	}
+}
+
+// silent: nobody has answered, and nobody is held.
+func (s *search) silent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.answers) == 0 && s.holding == 0
 }
 
 // movable reports whether a box may be told to be elsewhere.

@@ -18,6 +18,7 @@ const (
 	restTCP    = 100 * time.Millisecond // between two of them
 	moveFirst  = 100                    // questions "where are you" before we also say "be there"
 	moveEach   = 10                     // and then every so many
+	moveAfter  = 2 * time.Millisecond   // after the question, so that whoever hears both answers first
 	slintEach  = 10                     // so often we also ask for the newest boxes
 	openEach   = 1000                   // so often we open firewalls: they forget after half a minute
 	greetIn    = 3 * time.Second        // banner, and every ordinary reply

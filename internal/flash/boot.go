@@ -3,13 +3,11 @@ package flash
 import (
 	"bytes"
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/openwrt"
-	"github.com/heimweg/heimweg/internal/shell"
 )
 
 // FirstBoot waits until the new system answers at 192.168.1.1 and, with settle,
@@ -41,9 +39,8 @@ func (s *Session) FirstBoot(ctx context.Context, settle bool) (Result, error) {
 
 // fromFlash: the system that was written runs, not the one in RAM any more.
 func (s *Session) fromFlash(l login) (bool, error) {
-	var auth *shell.AuthError
 	switch {
-	case errors.As(l.err, &auth):
+	case wantsPassword(l.err):
 		return false, &otherSystemError{"it wants a password"}
 	case l.err != nil:
 		return false, nil

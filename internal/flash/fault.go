@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/eva"
@@ -121,7 +123,7 @@ func (s *Session) interrupted() *fault.Fault {
 	case s.started:
 		return f.Because("everything is written; the box finishes its first start by itself").Do("wait five minutes with the power on, then: heimweg up")
 	case s.touched:
-		return f.Because("FRITZ!OS is gone and OpenWrt is not there yet; %s", unharmed).Do("run the same command again")
+		return f.Because("FRITZ!OS is gone and OpenWrt is not there yet; %s", unharmed).Do("%s", repeat)
 	}
 	return f.Because("nothing was written").Do("run the same command again when you are ready")
 }
@@ -253,7 +255,7 @@ func explainBox(err error) *fault.Fault {
 		if lost.Sent > 0 {
 			f.Saw("%d bytes were on their way", lost.Sent)
 		}
-		f.Saw("%s", lost.Cause)
+		f.Saw("%s", causeText(lost.Cause))
 		if len(lost.Replies) > 0 {
 			f.Saw("it said last %s", strings.Join(lost.Replies, ", "))
 		}
@@ -268,6 +270,17 @@ func explainBox(err error) *fault.Fault {
 			Do("%s", repeat)
 	}
 	return nil
+}
+
+// causeText says why a connection ended, without the words of a computer's network.
+func causeText(err error) string {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return eva.ErrSilent.Error()
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "it ended the connection, as a box does that has started again"
+	}
+	return err.Error()
 }
 
 func doing(what string) string {
@@ -368,11 +381,11 @@ func explainRAM(err error) *fault.Fault {
 	switch {
 	case errors.As(err, &refusal):
 		return explainRefusal(refusal)
-	case errors.As(err, &auth):
+	case wantsPassword(err):
 		return fault.New("other-system", "what answers at %s wants a password, which a new system does not", fresh).Do("%s", repeat)
 	case errors.As(err, &other):
 		return fault.New("not-openwrt", "what answers at %s is not OpenWrt", fresh).Saw("%s", other.System).Do("%s", repeat)
-	case errors.As(err, &lost), errors.As(err, &gone), errors.Is(err, context.DeadlineExceeded):
+	case errors.As(err, &lost), errors.As(err, &gone), errors.As(err, &auth), errors.Is(err, context.DeadlineExceeded):
 		return fault.New("ram-lost", "the connection to the small OpenWrt in the box's memory was lost").Saw("%s", err).Because("%s", unharmed).
 			Do("run the same command again; it goes on from here, or switch the box off and on and it starts over")
 	}

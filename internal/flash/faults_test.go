@@ -171,7 +171,7 @@ func (r *rig) mishap(m mishap) (code string) {
 	r.box.EVA.Mend()
 	r.ctx, r.opt.Again, r.opt.Wait = all, true, 10*time.Minute
 	r.mu.Lock()
-	r.said = nil
+	r.said, r.obeys = nil, true
 	r.mu.Unlock()
 	r.powerSoon(2 * time.Second)
 	if res, err := r.run(); err != nil || res.Board.Release.Version != version {

@@ -17,7 +17,6 @@ import (
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/image"
 	"github.com/heimweg/heimweg/internal/openwrt"
-	"github.com/heimweg/heimweg/internal/shell"
 )
 
 // Find waits for a box on the cable, holds its bootloader, reads what box it is,
@@ -137,6 +136,7 @@ type hunt struct {
 	hint      *time.Timer
 	hints     int
 	asked     map[netip.Addr]bool // who was asked by SSH already
+	locked    netip.Addr          // a bootloader that answers and lets nobody in
 	dropped   int                 // boxes that were held and lost before they said what they are
 }
 
@@ -359,6 +359,7 @@ func (h *hunt) link(l linkNews) (again bool) {
 	h.hints = 0
 	h.hint.Reset(hintFirst)
 	if !l.up {
+		h.locked = netip.Addr{} // that was its last life
 		h.tell.Note(WayStage, "cable dead")
 		return was
 	}
@@ -403,7 +404,9 @@ func (h *hunt) saw(ctx context.Context, x eva.Sight) (again bool, err error) {
 		}
 	case eva.SeenTI, eva.SeenSlint:
 		return false, &conclusiveError{x}
-	case eva.Holding, eva.NotEVA, eva.Dropped:
+	case eva.Dropped:
+		h.locked = x.At
+	case eva.Holding, eva.NotEVA:
 	}
 	return false, nil
 }
@@ -444,8 +447,7 @@ func (h *hunt) askBySSH(ctx context.Context, at netip.Addr) {
 	var l login
 	for range 3 {
 		l = h.s.login(ctx, at)
-		var auth *shell.AuthError
-		if l.err == nil || errors.As(l.err, &auth) || pause(ctx, lookAgain) != nil {
+		if l.err == nil || wantsPassword(l.err) || pause(ctx, lookAgain) != nil {
 			break
 		}
 	}
@@ -458,14 +460,13 @@ func (h *hunt) askBySSH(ctx context.Context, at netip.Addr) {
 // loggedIn decides what an OpenWrt that answers means: one in RAM is an earlier
 // run's, one from flash is a box that needs no flashing.
 func (h *hunt) loggedIn(l login) (resumes bool, err error) {
-	var auth *shell.AuthError
 	switch {
 	case l.err == nil && l.state.Root == openwrt.RAMSystem && h.s.leaving: // on its way out
 	case l.err == nil && l.state.Root == openwrt.RAMSystem:
 		h.tell.Note(WayStage, "the system in RAM of an earlier run answers at "+l.at.String())
 		h.s.ram = &l.state
 		return true, nil
-	case l.err == nil, errors.As(l.err, &auth):
+	case l.err == nil, wantsPassword(l.err):
 		if h.s.o.Again {
 			h.tell.Note("search", fmt.Sprintf("OpenWrt runs at %s. To flash it anew switch the box off, wait 5 s, and switch it on", l.at))
 			return false, nil
@@ -492,6 +493,8 @@ func (h *hunt) giveHint() {
 	switch {
 	case h.known && !h.up:
 		h.tell.Note("hint", fmt.Sprintf("%s is still dead. Connect one of the box's yellow ports (not the blue WAN) to it, and plug the box's power in", card))
+	case h.locked.IsValid():
+		h.tell.Note("hint", fmt.Sprintf("a box answers at %s and lets nobody in: its bootloader may still wait for somebody who is gone. Unplug its power, wait 5 s, and plug it in again", h.locked))
 	case h.hints == 1:
 		h.tell.Note("hint", "no bootloader has answered yet. If the box was on already, unplug its power, wait 5 s, and plug it in again: it listens for a few seconds only")
 	case h.hints > 2:

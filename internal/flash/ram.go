@@ -57,11 +57,10 @@ func (s *Session) awaitRAM(ctx context.Context) error {
 		if l.err == nil && l.state.Root == openwrt.RAMSystem {
 			return true, nil
 		}
-		var auth *shell.AuthError
 		if l.err == nil && s.startsItself(l.state) {
 			return true, nil
 		}
-		if l.err == nil && l.state.Root != openwrt.NotSeen || errors.As(l.err, &auth) {
+		if l.err == nil && l.state.Root != openwrt.NotSeen || wantsPassword(l.err) {
 			return false, &notRAMError{l}
 		}
 		return false, nil

@@ -31,6 +31,7 @@ type rig struct {
 
 	mu     sync.Mutex
 	said   []event.Event
+	obeys  bool // a person follows the hints
 	needed []Need
 }
 
@@ -63,6 +64,10 @@ func (r *rig) told(e event.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.said = append(r.said, e)
+	if r.obeys && e.Kind == event.Note && e.Stage == "hint" && strings.Contains(e.Text, "wait 5 s, and plug it in again") {
+		r.box.Power(false)
+		r.powerSoon(5 * time.Second)
+	}
 }
 
 // text is everything that was told, without progress.

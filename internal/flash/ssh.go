@@ -2,6 +2,7 @@ package flash
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,6 +23,13 @@ func (s *Session) open(ctx context.Context, at netip.Addr) (*shell.Conn, error) 
 	}
 	return shell.Open(ctx, shell.Target{Addr: netip.AddrPortFrom(at, 22).String(), User: "root", Jump: "none"}, shell.Options{
 		Dial: dial, HostKeys: new(shell.Memory), Auth: shell.Auth{NoneOnly: true}, Config: "none"})
+}
+
+// wantsPassword: the system answered, and let nobody in. One that goes down in the
+// middle of a login breaks it, too, but says nothing.
+func wantsPassword(err error) bool {
+	var auth *shell.AuthError
+	return errors.As(err, &auth) && len(auth.Offered) > 0
 }
 
 // login looks at what answers by SSH.

@@ -446,6 +446,36 @@ func TestGoneBeforeTheFirstByte(t *testing.T) {
 	})
 }
 
+// A box that loses its power while it is written does not cost minutes: the cable
+// says so long before TCP does. A plug that comes out and is put back costs nothing.
+func TestPowerGoneWhileSending(t *testing.T) {
+	in(t, "4040", func(o *device.Options) { o.EVA.Faults.PowerCutAt = 300_000 }, func(r *rig) {
+		r.powerSoon(time.Second)
+		s := r.find()
+		began := time.Now()
+		err := s.Write(r.ctx)
+		r.is(err, "eva-lost")
+		erase := 2 * time.Minute
+		if took := time.Since(began); took > erase+deadTime+10*time.Second {
+			t.Errorf("noticed after %s", took)
+		}
+		if f := fault.Find(err); !strings.Contains(strings.Join(f.Seen, "\n"), "the cable went dead for 10.0 s") || !strings.Contains(strings.Join(f.Why, ""), unharmed) {
+			t.Error(explained(err))
+		}
+		r.says("the cable went dead. If a plug came out, put it back now")
+	})
+	in(t, "4040", func(o *device.Options) { o.EVA.Times.Erase = time.Minute }, func(r *rig) {
+		r.powerSoon(time.Second)
+		s := r.find()
+		time.AfterFunc(30*time.Second, func() { r.box.Unplug() })
+		time.AfterFunc(30*time.Second+deadTime/2, func() { r.box.Plug() })
+		if err := s.Write(r.ctx); err != nil {
+			t.Fatalf("%s\n%s", explained(err), r.text())
+		}
+		r.says("the cable went dead. If a plug came out, put it back now", "the cable is up again", "the box read back what we sent")
+	})
+}
+
 func pauseFor(ctx context.Context, d time.Duration) { _ = pause(ctx, d) }
 
 // The release notes of a file: what is not right for the box is refused even when

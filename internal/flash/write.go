@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/eva"
@@ -99,7 +100,10 @@ func (s *Session) send(ctx context.Context) error {
 			readers[i] = bytes.NewReader(d)
 		}
 		p := &progress{tell: s.o.Tell, s: s}
-		out, err := s.box.Send(ctx, s.plan, p.told, readers...)
+		out, err := s.overCable(ctx, func(ctx context.Context, starts func()) (eva.Outcome, error) {
+			p.starts = starts
+			return s.box.Send(ctx, s.plan, p.told, readers...)
+		})
 		s.touched = s.touched || eva.Erased(err)
 		if err != nil {
 			p.end(err)
@@ -131,6 +135,44 @@ func (s *Session) send(ctx context.Context) error {
 	}
 	s.box = nil
 	return nil
+}
+
+// A deadError says that the cable was dead for so long that the box must have lost
+// its power, or its plug.
+type deadError struct{ after time.Duration }
+
+func (e *deadError) Error() string { return "the cable went dead for " + seconds(e.after) }
+
+// overCable does something that needs the cable all the time, and ends it when the
+// cable is dead: TCP alone would wait for minutes for a box without power. do calls
+// starts when the cable does not matter any more.
+func (s *Session) overCable(ctx context.Context, do func(ctx context.Context, starts func()) (eva.Outcome, error)) (eva.Outcome, error) {
+	doing, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	minding, starts := context.WithCancel(doing)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer starts()
+	wg.Go(func() {
+		for s.cable.WaitLink(minding, false) == nil {
+			s.o.Tell.Note("cable", "the cable went dead. If a plug came out, put it back now")
+			soon, stop := context.WithTimeout(minding, deadTime)
+			err := s.cable.WaitLink(soon, true)
+			stop()
+			switch {
+			case minding.Err() != nil:
+				return
+			case errors.Is(err, context.DeadlineExceeded):
+				end(&deadError{deadTime})
+				return
+			}
+			s.o.Tell.Note("cable", "the cable is up again")
+			if err := s.use(); err != nil { // a link that was down may have cost the addresses
+				s.o.Tell.Note("cable", "our addresses on the cable could not be set again: "+err.Error())
+			}
+		}
+	})
+	return do(doing, starts)
 }
 
 // A nothingError says that the box wrote nothing, twice.
@@ -165,7 +207,8 @@ type progress struct {
 	role  eva.Role
 	done  func(error, string)
 	at    time.Duration
-	sent  int64
+	// starts is called when the box goes on by itself: then its cable may go dead.
+	starts func()
 }
 
 // tellEvery is how often a number that moves is told.
@@ -184,17 +227,18 @@ func (p *progress) told(x eva.Progress) {
 	case eva.Erasing:
 		p.tell.Progress(string(x.Stage), erasingText(x), part(x.Elapsed, x.Usual))
 	case eva.Sending:
-		p.sent = x.Done
 		if x.Elapsed-p.at >= tellEvery || x.Done == x.Total {
 			p.at = x.Elapsed
 			p.tell.Bytes(string(x.Stage), "sending", x.Done, x.Total, x.Rate())
 		}
-	case eva.Storing, eva.Checking, eva.Launching:
+	case eva.Launching:
+		p.starts()
+	case eva.Storing, eva.Checking:
 	}
 }
 
 func (p *progress) end(err error) {
-	p.ended(err, map[eva.Stage]string{eva.Erasing: "erased", eva.Sending: fmt.Sprintf("sent %d bytes", p.sent), eva.Storing: "the box has stored it",
+	p.ended(err, map[eva.Stage]string{eva.Erasing: "erased", eva.Sending: "sent", eva.Storing: "the box has stored it",
 		eva.Checking: "the box has read it back", eva.Launching: "handed over"}[p.stage])
 }
 

@@ -10,13 +10,25 @@ import (
 )
 
 // FlashTeller renders what flashing tells: as Teller, and the way from a dead cable
-// to a held bootloader as one line that grows.
-func FlashTeller(w io.Writer, st Style, asJSON bool) event.Tell {
+// to a held bootloader as one line that grows. end ends that line; it is for
+// whoever writes next.
+func FlashTeller(w io.Writer, st Style, asJSON bool) (tell event.Tell, end func()) {
 	t := &teller{w: w, st: st}
 	if asJSON {
-		return t.json
+		return t.json, func() {}
 	}
 	going := false // a line of the way stands without its end
+	stop := func() {
+		if going {
+			fmt.Fprintln(w)
+			going = false
+		}
+	}
+	end = func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		stop()
+	}
 	return func(e event.Event) {
 		way := e.Kind == event.Note && e.Stage == flash.WayStage
 		t.mu.Lock()
@@ -29,15 +41,14 @@ func FlashTeller(w io.Writer, st Style, asJSON bool) event.Tell {
 			if going = st.Colour; !going {
 				fmt.Fprintln(w)
 			}
-		case going:
-			fmt.Fprintln(w)
-			going = false
+		default:
+			stop()
 		}
 		t.mu.Unlock()
 		if !way {
 			t.text(e)
 		}
-	}
+	}, end
 }
 
 // indent is the width of the labels at the left.

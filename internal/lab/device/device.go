@@ -169,6 +169,12 @@ func (d *Box) Link() (up bool, changed <-chan struct{}) {
 	return d.carrier, d.changed
 }
 
+// Unplug pulls the cable out of the LAN port; the box goes on.
+func (d *Box) Unplug() { d.setCarrier(false) }
+
+// Plug puts it back.
+func (d *Box) Plug() { d.setCarrier(true) }
+
 // WaitLink waits until the LAN port has carrier, or has none.
 func (d *Box) WaitLink(ctx context.Context, up bool) error {
 	for {
