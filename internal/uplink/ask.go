@@ -24,6 +24,11 @@ func Ask(ctx context.Context, o Options) (*Gateway, error) {
 	g := &Gateway{Address: o.Gateway, opt: o}
 	var mu sync.Mutex
 	var all sync.WaitGroup
+	ask := func(p Protocol, f func()) {
+		if len(o.Only) == 0 || slices.Contains(o.Only, p) {
+			all.Go(f)
+		}
+	}
 	note := func(list ...Attempt) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -31,22 +36,22 @@ func Ask(ctx context.Context, o Options) (*Gateway, error) {
 	}
 	var fromIGD, fromPMP netip.Addr
 	var byPCP, byPMP Epoch
-	all.Go(func() {
+	ask(UPnP, func() {
 		var tried []Attempt
 		g.igd, fromIGD, tried = g.findIGD(ctx)
 		note(tried...)
 	})
-	all.Go(func() {
+	ask(TR064, func() {
 		var tried []Attempt
 		g.tr064, tried = g.findTR064(ctx)
 		if g.tr064 != nil || o.Login != nil {
 			note(tried...) // nobody wonders why a box of another maker does not speak it
 		}
 	})
-	all.Go(func() {
+	ask(PCP, func() {
 		note(g.datagrams(ctx, PCP, func(ctx context.Context) (err error) { byPCP, err = g.findPCP(ctx); return err }))
 	})
-	all.Go(func() {
+	ask(NATPMP, func() {
 		note(g.datagrams(ctx, NATPMP, func(ctx context.Context) (err error) { fromPMP, byPMP, err = g.findPMP(ctx); return err }))
 	})
 	all.Wait()
@@ -104,7 +109,7 @@ func (g *Gateway) conclude(fromIGD, fromPMP netip.Addr, byPCP, byPMP Epoch) {
 		g.Answers = append(g.Answers, a)
 	}
 	g.Public, g.Epoch = fromIGD, byPCP
-	if !g.Public.IsValid() && !fromPMP.IsUnspecified() {
+	if !g.Public.IsValid() {
 		g.Public = fromPMP
 	}
 	if g.Epoch.Seen.IsZero() {
@@ -246,8 +251,11 @@ func (g *Gateway) fetchAll(ctx context.Context, places <-chan place, hits chan<-
 			continue
 		}
 		seen[p] = true
-		for _, w := range g.opt.ways() {
+		for i, w := range g.opt.ways() {
 			all.Go(func() {
+				if !wait(ctx, time.Duration(i)*headStart) {
+					return
+				}
 				d, err := g.describe(ctx, w, p)
 				if err == nil && (found{dev: d}).rank() < 0 {
 					err = &GarbledError{Reply: "description", What: "no service that maps ports"}
@@ -261,6 +269,24 @@ func (g *Gateway) fetchAll(ctx context.Context, places <-chan place, hits chan<-
 				}
 			})
 		}
+	}
+}
+
+// headStart is how long the first way is alone: the answer does not depend on chance.
+const headStart = 200 * time.Millisecond
+
+// wait lets time pass, or reports that ctx has ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

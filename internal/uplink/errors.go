@@ -144,14 +144,16 @@ func (e *FailedError) Unwrap() []error {
 
 // A ConflictError says that a port is somebody else's.
 type ConflictError struct {
-	Want   Want
-	Holder Mapping // To is not valid when the ISP router does not tell who has it
+	Want Want
+	// Holder is who has it. To is not valid when the ISP router does not tell; it may
+	// then be a port that it does not give to anybody.
+	Holder Mapping
 	Reply  string
 }
 
 func (e *ConflictError) Error() string {
 	if !e.Holder.To.IsValid() {
-		return fmt.Sprintf("%s %d leads to somebody else already", strings.ToUpper(e.Want.Proto), e.Want.External)
+		return fmt.Sprintf("%s %d is taken or reserved", strings.ToUpper(e.Want.Proto), e.Want.External)
 	}
 	return fmt.Sprintf("%s %d leads to %s already", strings.ToUpper(e.Want.Proto), e.Want.External, e.Holder.To)
 }

@@ -13,17 +13,13 @@ import (
 // askAgain sends the searches until ctx ends: datagrams get lost.
 func askAgain(ctx context.Context, write func([]byte, net.Addr) (int, error), gateway netip.Addr) {
 	one := netip.AddrPortFrom(gateway, ssdpPort)
-	for wait := 250 * time.Millisecond; ; wait *= 2 {
+	for pause := 250 * time.Millisecond; ; pause *= 2 {
 		for _, target := range searches {
 			for _, to := range []netip.AddrPort{one, ssdpGroup} {
 				write(mSearch(to, target), net.UDPAddrFromAddrPort(to)) // what cannot be sent is not answered
 			}
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !wait(ctx, pause) {
 			return
 		}
 	}
@@ -58,9 +54,6 @@ func (g *Gateway) External(ctx context.Context) (netip.Addr, error) {
 	if g.speaks(NATPMP) && ctx.Err() == nil {
 		tried = append(tried, g.datagrams(ctx, NATPMP, func(ctx context.Context) (err error) {
 			a, _, err = g.findPMP(ctx)
-			if err == nil && a.IsUnspecified() {
-				a, err = netip.Addr{}, &RefusedError{Reply: "NAT-PMP: 0.0.0.0", Why: NoPublic}
-			}
 			return err
 		}))
 		if a.IsValid() {

@@ -100,6 +100,7 @@ var pcpResults = []string{"SUCCESS", "UNSUPP_VERSION", "NOT_AUTHORIZED", "MALFOR
 // The results of PCP that are treated specially (RFC 6887 7.4).
 const (
 	pcpUnsupportedOption = 5
+	pcpNoResources       = 8 // and, from miniupnpd 2.3.1, the end of a mapping that is not there
 	pcpCannotProvide     = 11
 )
 
@@ -205,7 +206,7 @@ func (g *Gateway) pcpRequest(ctx context.Context, w Want, lease time.Duration, p
 func (g *Gateway) unmapPCP(ctx context.Context, m Mapping) error {
 	request := pcpMap(g.asker(), g.third(), m.Nonce, protoNumber(m.Proto), m.To.Port(), 0, 0, false)
 	r, err := g.askPCP(ctx, request, g.opt.later(), func(r pcpReply) bool { return true })
-	if err == nil && r.result != 0 {
+	if err == nil && r.result != 0 && r.result != pcpNoResources {
 		err = g.pcpRefusal(r.result)
 	}
 	return err
@@ -270,11 +271,18 @@ func pmpRefusal(result uint16) error {
 	return &RefusedError{Reply: fmt.Sprintf("NAT-PMP %d %s", result, word), Code: int(result), Why: why}
 }
 
-// findPMP asks for the address outside. A refusal shows a server, too.
+// findPMP asks for the address outside and the clock. The clock comes with a
+// refusal, too: there is a server.
 func (g *Gateway) findPMP(ctx context.Context) (netip.Addr, Epoch, error) {
 	r, err := g.askPMP(ctx, []byte{0, 0}, g.opt.first())
-	if r.epoch == 0 && err != nil {
+	switch {
+	case err != nil && refused(err) == nil:
 		return netip.Addr{}, Epoch{}, err
+	case err == nil && r.public.IsUnspecified():
+		err = &RefusedError{Reply: "NAT-PMP: 0.0.0.0", Why: NoPublic}
+	}
+	if err != nil {
+		r.public = netip.Addr{}
 	}
 	return r.public, Epoch{r.epoch, time.Now()}, err
 }

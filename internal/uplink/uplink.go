@@ -54,6 +54,8 @@ type Options struct {
 
 	Login *Login // for TR-064; nil: that is asked only for what it tells everybody
 
+	Only []Protocol // ask by these only; nil means all
+
 	// Nonce is what PCP knows our mappings by. The same one is needed to renew or
 	// to remove a mapping of an earlier run. Zero: a random one.
 	Nonce [12]byte
