@@ -50,6 +50,7 @@ type row struct {
 // table is every package of the program by directory. A new package gets its row
 // in the commit that makes it.
 var table = map[string]row{
+	"internal/adopt":      {core, nil},
 	"internal/backup":     {core, nil},
 	"internal/blueprint":  {core, nil},
 	"internal/cryptokey":  {core, nil},
@@ -92,9 +93,10 @@ var table = map[string]row{
 
 	"internal/apply": {flow, []string{"internal/event"}},
 	// What flows tell while they work; it stamps how long a stage took.
-	"internal/event": {flow, nil},
-	"internal/flash": {flow, []string{"internal/event"}},
-	"internal/probe": {flow, []string{"internal/event"}},
+	"internal/event":   {flow, nil},
+	"internal/flash":   {flow, []string{"internal/event"}},
+	"internal/openway": {flow, []string{"internal/event"}},
+	"internal/probe":   {flow, []string{"internal/event"}},
 	// An upgrade, and what is put back from a backup, end as every change does:
 	// guarded, by apply.
 	"internal/restore": {flow, []string{"internal/apply", "internal/event"}},
@@ -109,6 +111,7 @@ var table = map[string]row{
 
 	"internal/lab":              {lab, nil},
 	"internal/lab/device":       {lab, nil},
+	"internal/lab/dyndns":       {lab, nil},
 	"internal/lab/evabox":       {lab, nil},
 	"internal/lab/igd":          {lab, nil},
 	"internal/lab/ispbox":       {lab, nil},

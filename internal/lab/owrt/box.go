@@ -20,6 +20,7 @@ package owrt
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -76,6 +77,8 @@ type Options struct {
 	// Restart is what comes after the system went down to start again by itself
 	// (reboot, the end of sysupgrade); it must not wait for the box. Nil: it boots.
 	Restart func()
+	// Roots vouch for web servers, in place of the authorities of the image.
+	Roots *x509.CertPool
 	// Packages that the image has inside, beside the default ones.
 	Packages []string
 

@@ -80,7 +80,11 @@ var feedPackages = []pkgDef{
 	{name: "mc", size: 620000, depends: []string{"libncurses6"}, files: map[string]string{"/usr/bin/mc": "true"}},
 	{name: "htop", size: 120000, depends: []string{"libncurses6"}, files: map[string]string{"/usr/bin/htop": "true"}},
 	{name: "qrencode", size: 20000, depends: []string{"libqrencode"}},
-	{name: "ddns-scripts", size: 60000}, {name: "curl", size: 120000}, {name: "tcpdump-mini", size: 290000}, {name: "openssh-sftp-server", size: 60000},
+	{name: "ddns-scripts", size: 60000, depends: []string{"ddns-scripts-services"}, files: map[string]string{
+		"/etc/config/ddns": "=" + ddnsConfig, "/etc/init.d/ddns": "=" + ddnsInit, "/etc/hotplug.d/iface/95-ddns": "=" + ddnsHotplug,
+		"/usr/lib/ddns/dynamic_dns_updater.sh": "dynamic_dns_updater.sh"}},
+	{name: "ddns-scripts-services", size: 30000}, {name: "ddns-scripts-cloudflare", size: 9000, depends: []string{"ddns-scripts", "curl"}},
+	{name: "curl", size: 120000}, {name: "tcpdump-mini", size: 290000}, {name: "openssh-sftp-server", size: 60000},
 	{name: "wg-installer-server", size: 20000, depends: []string{"wireguard-tools"}},
 }
 

@@ -47,8 +47,8 @@ func (b *Box) boxPrograms() map[string]ash.Program {
 		"sysctl": func(*ash.Proc, []string) int { return 0 }, "uclient-fetch": on((*system).fetchProgram), "wget": on((*system).fetchProgram),
 		"sysupgrade": on((*system).sysupgradeProgram), "umount": func(*ash.Proc, []string) int { return 0 },
 		"mtd": on((*system).mtdProgram), "ubirmvol": on((*system).ubirmvolProgram), "ubinfo": on((*system).ubinfoProgram),
-		"fritz_tffs_nand": on((*system).tffsProgram),
-		"modprobe":        func(*ash.Proc, []string) int { return 0 }, "crontab": on((*system).crontabProgram), "conntrack": on((*system).missing),
+		"fritz_tffs_nand": on((*system).tffsProgram), "dynamic_dns_updater.sh": on((*system).ddnsProgram),
+		"modprobe": func(*ash.Proc, []string) int { return 0 }, "crontab": on((*system).crontabProgram), "conntrack": on((*system).missing),
 	}
 }
 

@@ -30,6 +30,7 @@ type system struct {
 	fw   *fwall
 	pkg  *packages
 	dns  *dnsmasq
+	ddns updaters
 
 	mu      sync.Mutex
 	running map[string][]*ash.Proc // processes of services that scripts started

@@ -30,6 +30,7 @@ import (
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/device"
+	"github.com/heimweg/heimweg/internal/lab/dyndns"
 	"github.com/heimweg/heimweg/internal/lab/igd"
 	"github.com/heimweg/heimweg/internal/lab/ispbox"
 	"github.com/heimweg/heimweg/internal/lab/nas"
@@ -91,6 +92,8 @@ type Options struct {
 	NoCarrierNAT      bool // the phone has a public address
 	Hairpin           bool // the ISP router can hairpin
 
+	DDNS bool // somebody keeps EndpointName for the household, at DDNSHost
+
 	// IGD is what the ISP router lets programs ask for; nil: nothing answers.
 	IGD *igd.Options
 }
@@ -109,6 +112,7 @@ type World struct {
 	Internet  *lab.Stack
 	ISP       *ispbox.Box // nil with Direct
 	IGD       *igd.Server // on the ISP router; nil without Options.IGD
+	DDNS      *dyndns.Service
 	Carrier   *ispbox.Box // nil with NoCarrierNAT
 	NAS       *nas.Box
 	SecondNAS *nas.Box // in the second LAN; nil without one
@@ -143,6 +147,9 @@ func assemble(opt Options, plug func(*World) (*lab.Stack, error)) (*World, error
 	w.buildInternet()
 	w.buildUplink()
 	err := w.buildIGD()
+	if err == nil {
+		err = w.buildDDNS()
+	}
 	if err == nil {
 		w.router, err = plug(w)
 	}
