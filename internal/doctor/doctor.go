@@ -15,7 +15,7 @@
 //   - A fact has three values. What nobody could look at is not known, and no rule
 //     turns green because of it. A rule sees only the facts that it names; the
 //     others are taken from it before it judges.
-//   - A rule that rests on another one is not judged while that one is bad: no list
+//   - A rule that rests on another one is not judged before that one is ok: no list
 //     of consequences hides the cause.
 //   - Rules stand in the order of depth, from the power plug to the name service.
 //     The first finding is the deepest, and that is where to begin.
@@ -44,7 +44,7 @@ const (
 	OK        Status = "ok"
 	Bad       Status = "bad"
 	NotKnown  Status = "not-known"  // a fact is missing
-	NotTested Status = "not-tested" // it rests on a rule that is bad
+	NotTested Status = "not-tested" // it rests on a rule that is not ok
 	Moot      Status = "moot"       // there is nothing of that kind in this home
 )
 
@@ -135,6 +135,10 @@ func notKnown(format string, args ...any) outcome {
 	return outcome{status: NotKnown, because: fmt.Sprintf(format, args...)}
 }
 
+func notTested(format string, args ...any) outcome {
+	return outcome{status: NotTested, because: fmt.Sprintf(format, args...)}
+}
+
 // bad begins a finding.
 func bad(format string, args ...any) outcome {
 	return outcome{status: Bad, finding: Finding{Weight: Breaks, Headline: fmt.Sprintf(format, args...)}}
@@ -206,7 +210,7 @@ func Judge(f Facts) Report {
 	r := Report{Verdict: OK, Findings: []Finding{}, RuledOut: []Check{}, NotTested: []Check{}}
 	j := newJudgement(f)
 	var risks []Finding
-	for _, rule := range Rules() {
+	for _, rule := range all {
 		o := j.judge(rule)
 		c := Check{Rule: rule.ID, What: rule.What, Status: o.status, Because: o.because}
 		switch o.status {
@@ -242,10 +246,11 @@ type judgement struct {
 	facts  Facts
 	status map[ID]Status
 	memo   map[string]*patient // by the facts that a rule may see
+	box    *box
 }
 
 func newJudgement(f Facts) *judgement {
-	return &judgement{facts: f, status: map[ID]Status{}, memo: map[string]*patient{}}
+	return &judgement{facts: f, status: map[ID]Status{}, memo: map[string]*patient{}, box: &box{ways: map[way][]trace.Trace{}}}
 }
 
 // judge applies one rule. It sees only the facts that it names.
@@ -261,8 +266,12 @@ func (j *judgement) judge(r Rule) outcome {
 
 func (j *judgement) apply(r Rule) outcome {
 	for _, id := range r.After {
-		if s := j.status[id]; s == Bad || s == NotTested {
-			return outcome{status: NotTested, because: "first: " + whatOf(id)}
+		switch j.status[id] {
+		case OK, Moot:
+		case NotKnown:
+			return notTested("nobody knows about: %s", whatOf(id))
+		default:
+			return notTested("first: %s", whatOf(id))
 		}
 	}
 	for _, name := range r.Needs {
@@ -273,7 +282,7 @@ func (j *judgement) apply(r Rule) outcome {
 	key := strings.Join(r.Needs, " ") + "|" + strings.Join(r.Uses, " ")
 	p := j.memo[key]
 	if p == nil {
-		p = newPatient(j.facts.only(append(slices.Clone(r.Needs), r.Uses...)))
+		p = newPatient(j.facts.only(append(slices.Clone(r.Needs), r.Uses...)), j.box)
 		j.memo[key] = p
 	}
 	return r.judge(p)
@@ -281,7 +290,7 @@ func (j *judgement) apply(r Rule) outcome {
 
 // whatOf is what a rule examines.
 func whatOf(id ID) string {
-	for _, r := range Rules() {
+	for _, r := range all {
 		if r.ID == id {
 			return r.What
 		}

@@ -5,12 +5,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/blueprint"
-	"github.com/heimweg/heimweg/internal/cryptokey"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/key"
 	"github.com/heimweg/heimweg/internal/plan"
@@ -224,7 +222,7 @@ func healthyHome(t testing.TB, reach, uplink string) Facts {
 		Login:    Known(Login{Addr: "192.168.1.1", Method: "publickey", OwnKey: "ssh-ed25519 AAAAheimweg heimweg"}),
 		Clock:    Known(now.Add(3 * time.Second)),
 		Endpoint: Known([]netip.Addr{ip(publicAddr)}),
-		Router:   Known(s), Warnings: Known([]string(nil)), Counter: Known(int64(7)), Module: Known(true), Gateway: Known(true), Resolves: Known(true),
+		Router:   Known(s), Warnings: Known([]string(nil)), Arrivals: Known(Arrivals{Took: time.Second}), Module: Known(true), Gateway: Known(true), Resolves: Known(true),
 		Log: Known([]string(nil)), Cron: Known([]string(nil)), Services: Known(map[string]*uci.Document{}),
 		Widths:    Known(map[string]int{"wan": 1500, "br-lan": 1500, "wg0": 1420}),
 		Knock:     Known(trace.Knock{Target: ip("192.168.1.10"), Near: trace.Yes, Far: trace.Yes, There: true}),
@@ -267,6 +265,3 @@ func TestHealthy(t *testing.T) {
 		t.Logf("%d ruled out, %d moot", len(r.RuledOut), len(r.Moot))
 	}
 }
-
-var _ = cryptokey.Sample{}
-var _ = strings.Contains

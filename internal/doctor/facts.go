@@ -43,7 +43,7 @@ type Facts struct {
 	// The home router, over SSH.
 	Router   Fact[*router.Snapshot]         `fact:"router"`
 	Warnings Fact[[]string]                 `fact:"warnings"` // its firewall's own, "[!] …"
-	Counter  Fact[int64]                    `fact:"counter"`  // packets that came in by the tunnel's rule since the firewall was loaded
+	Arrivals Fact[Arrivals]                 `fact:"arrivals"` // who knocked at the tunnel's port while we looked
 	Module   Fact[bool]                     `fact:"module"`   // the kernel has WireGuard
 	Gateway  Fact[bool]                     `fact:"gateway"`  // the ISP router answers its ping
 	Resolves Fact[bool]                     `fact:"resolves"` // its own name service finds names of the internet
@@ -88,6 +88,13 @@ const (
 	Other    Stuck = "other"     // it answers, and is no OpenWrt that heimweg knows
 	Straying Stuck = "unsettled" // something else
 )
+
+// Arrivals is what came to the tunnel's port on the WAN side between two looks.
+type Arrivals struct {
+	Packets int64         // by the counter of the firewall's rule
+	Bytes   int64         // that the tunnel took from any device
+	Took    time.Duration // between the looks
+}
 
 // Samples are where peers were heard, by key.
 type Samples map[key.Public][]cryptokey.Sample

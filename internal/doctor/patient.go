@@ -20,14 +20,26 @@ import (
 type patient struct {
 	Facts
 	home home.Home
-	ways map[trace.ID][]trace.Trace
+	box  *box
+}
+
+// box is what follows from the look at the router alone.
+type box struct {
 	plan *plan.Plan
 	want *trace.After
 	site *router.Site
+	ways map[way][]trace.Trace
 }
 
-func newPatient(f Facts) *patient {
-	p := &patient{Facts: f, home: f.Home, ways: map[trace.ID][]trace.Trace{}}
+// way is where packets begin, and which of the facts that package trace uses may be
+// used.
+type way struct {
+	begin                              trace.ID
+	endpoint, upstream, knock, samples bool
+}
+
+func newPatient(f Facts, b *box) *patient {
+	p := &patient{Facts: f, home: f.Home, box: b}
 	if len(p.devices()) == 0 {
 		// Without devices the doors can be tried all the same, by one that is made up.
 		if made, err := f.Home.NextPeer("a new device", key.Public{}); err == nil {
@@ -59,27 +71,27 @@ func (p *patient) live() *router.Tunnel {
 }
 
 func (p *patient) siteOf() router.Site {
-	if p.site == nil {
+	if p.box.site == nil {
 		s, _ := router.SiteOf(p.snap())
-		p.site = &s
+		p.box.site = &s
 	}
-	return *p.site
+	return *p.box.site
 }
 
 // applied is the router as heimweg apply would leave it.
 func (p *patient) applied() trace.After {
-	if p.want == nil {
+	if p.box.want == nil {
 		w := trace.Applied(p.Facts.Home, p.snap())
-		p.want = &w
+		p.box.want = &w
 	}
-	return *p.want
+	return *p.box.want
 }
 
 func (p *patient) planned() *plan.Plan {
-	if p.plan == nil {
-		p.plan, _ = plan.For(p.Facts.Home, p.snap(), blueprint.Access{})
+	if p.box.plan == nil {
+		p.box.plan, _ = plan.For(p.Facts.Home, p.snap(), blueprint.Access{})
 	}
-	return p.plan
+	return p.box.plan
 }
 
 // tunnelSection is the tunnel in the router's file.
@@ -124,7 +136,8 @@ func (p *patient) traceFacts() trace.Facts {
 // follow lets every device's packet begin at a hop and go to a host in the home
 // LAN.
 func (p *patient) follow(begin trace.ID) []trace.Trace {
-	if done, ok := p.ways[begin]; ok {
+	key := way{begin, p.Endpoint.Known, p.Upstream.Known, p.Knock.Known, p.Samples.Known}
+	if done, ok := p.box.ways[key]; ok {
 		return done
 	}
 	to, ok := p.target()
@@ -143,7 +156,7 @@ func (p *patient) follow(begin trace.ID) []trace.Trace {
 			break // the door and the rules behind it are the same for all
 		}
 	}
-	p.ways[begin] = out
+	p.box.ways[key] = out
 	return out
 }
 

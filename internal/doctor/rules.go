@@ -2,7 +2,9 @@ package doctor
 
 import "slices"
 
-// Rules are all rules, the deepest first: from the cable to the name service.
-func Rules() []Rule {
-	return slices.Concat(loginRules, boxRules, uplinkRules, tunnelRules, deviceRules, firewallRules, ispRules, addressRules, lanRules, insideRules, lastRules)
-}
+// all rules, the deepest first: from the cable to the name service.
+var all = slices.Concat(loginRules, boxRules, uplinkRules, networkRules, tunnelRules, deviceRules, firewallRules,
+	ispRules, addressRules, lanRules, insideRules, lastRules)
+
+// Rules are all rules, the deepest first.
+func Rules() []Rule { return slices.Clone(all) }

@@ -17,7 +17,7 @@ var firewallRules = []Rule{
 	{ID: "firewall-loads", What: "the firewall takes its file", Symptom: "firewall changes have no effect; after a restart everything is open or shut",
 		After: []ID{"config-readable"}, Needs: []string{"router"}, judge: firewallLoads},
 	{ID: "firewall-skips", What: "the firewall leaves no section out", Symptom: "a rule is there and does nothing",
-		After: []ID{"config-readable", "firewall-loads"}, Needs: []string{"router"}, Uses: []string{"warnings"}, judge: firewallSkips},
+		After: []ID{"config-readable", "firewall-loads"}, Needs: []string{"router", "warnings"}, judge: firewallSkips},
 	{ID: "door", What: "the open port on the WAN side", Symptom: "no handshake; nothing of it in any log",
 		After: []ID{"wan", "firewall-loads"}, Needs: []string{"router"}, judge: func(p *patient) outcome {
 			if t, found := dead(p.follow(trace.Door), trace.DoorClosed); found {
@@ -32,14 +32,12 @@ var firewallRules = []Rule{
 				return ok()
 			}
 			o := p.died(t)
-			if sec := sectionOf(t); sec != "" && o.finding.Remedies[0].Kind != Plan {
+			if sec := p.forwardOf(t); sec != "" && (len(o.finding.Remedies) == 0 || o.finding.Remedies[0].Kind != Plan) {
 				o.finding.Remedies = nil
 				o = o.shell(fmt.Sprintf("uci set firewall.%s.enabled=0; uci commit firewall; service firewall reload", sec), "it is not heimweg's, so heimweg leaves it alone")
 			}
 			return o
 		}},
-	{ID: "unknown-key", What: "who knocks has a key that fits", Symptom: "the device's packets arrive, and no handshake comes about",
-		After: []ID{"door", "tunnel-up", "tunnel-port", "device-key", "device-known", "device-live", "half-handshake"}, Needs: []string{"router", "counter"}, judge: unknownKey},
 	{ID: "way-out", What: "answers of the tunnel find the internet", Symptom: "no handshake; the router's own internet is dead",
 		After: []ID{"tunnel-up", "wan", "default-route", "device-key", "device-known", "device-on", "device-live", "preshared"}, Needs: []string{"router"}, judge: func(p *patient) outcome {
 			t, found := dead(p.follow(trace.Tunnel), trace.NoWayOut)
@@ -47,18 +45,22 @@ var firewallRules = []Rule{
 				return ok()
 			}
 			o := p.died(t)
-			if sec := sectionOf(t); sec != "" && o.finding.Remedies[0].Kind != Plan {
+			if sec := sectionOf(t); sec != "" && (len(o.finding.Remedies) == 0 || o.finding.Remedies[0].Kind != Plan) {
 				o.finding.Remedies = nil
 				o = o.shell(fmt.Sprintf("uci set network.%s.route_allowed_ips=0; uci commit network; ifup %s", sec, p.home.Tunnel.Interface), "the router's own traffic is none of that device's business")
 			}
 			return o
 		}},
+	{ID: "half-handshake", What: "answers to handshakes arrive", Symptom: "the device's app shows bytes sent and none received",
+		After: append([]ID{"preshared", "way-out"}, devicesUp...), Needs: []string{"router"}, judge: halfHandshake},
+	{ID: "unknown-key", What: "who knocks has a key that fits", Symptom: "the device's packets arrive, and no handshake comes about",
+		After: []ID{"door", "tunnel-up", "tunnel-port", "device-key", "device-known", "device-live", "half-handshake"}, Needs: []string{"router", "arrivals"}, judge: unknownKey},
 	{ID: "zone", What: "the tunnel is in its firewall zone", Symptom: "handshake, and nothing at home answers",
 		After: []ID{"tunnel-up", "firewall-loads"}, Needs: []string{"router"}, judge: zone},
 	{ID: "own-rule", What: "no rule of somebody else is in the way", Symptom: "handshake, and some things at home do not answer",
 		After: []ID{"zone", "tunnel-address"}, Needs: []string{"router"}, judge: ownRule},
 	{ID: "forwarding", What: "forwarding from the tunnel to the home LAN", Symptom: "handshake, the router answers, and nothing behind it",
-		After: []ID{"zone", "own-rule", "tunnel-address", "lan-up"}, Needs: []string{"router"}, judge: forwarding},
+		After: []ID{"zone", "own-rule", "tunnel-address", "lan-up", "lan-mask", "lan-network", "network-clash"}, Needs: []string{"router"}, judge: forwarding},
 	{ID: "full-tunnel", What: "the way through home to the internet", Symptom: "the internet is dead while the tunnel is on",
 		After: []ID{"zone", "tunnel-address", "wan", "default-route"}, Needs: []string{"router"}, judge: fullTunnel},
 	{ID: "masquerade", What: "the router's own address on the way to the internet", Symptom: "the internet is dead while the tunnel is on",
@@ -82,6 +84,19 @@ func sectionOf(t trace.Trace) string {
 		return ""
 	}
 	return t.Death.Because[0].Section
+}
+
+// forwardOf is the port forward that a packet met on the hop where it died.
+func (p *patient) forwardOf(t trace.Trace) string {
+	h, _ := t.Hop(t.Death.Hop)
+	for _, l := range h.Lines {
+		for _, b := range l.Because {
+			if s, there := p.snap().Config("firewall").Section(b.Section); strings.HasPrefix(b.Section, "@redirect") || there && s.Type == "redirect" {
+				return b.Section
+			}
+		}
+	}
+	return ""
 }
 
 // compiled is the firewall as the router's own program would make it from its file.
@@ -134,8 +149,8 @@ func skipped(s *router.Snapshot) (out []firewall.Warning) {
 func firewallSkips(p *patient) outcome {
 	list := skipped(p.snap())
 	if len(list) == 0 {
-		if own := p.Warnings; own.Known && len(own.Value) > 0 {
-			return risk("the firewall complains about its file").saw("%s", own.Value[0]).
+		if own := p.Warnings.Value; len(own) > 0 {
+			return risk("the firewall complains about its file").saw("%s", own[0]).
 				do(ByHand, "run fw4 check on the router; it names the section", "")
 		}
 		return ok()
@@ -148,21 +163,16 @@ func firewallSkips(p *patient) outcome {
 	return o
 }
 
-// knocks is how many packets tell of a device; a stranger who looks for open ports
-// sends one or two.
-const knocks = 3
-
+// unknownKey: packets pass the firewall, and the tunnel takes none of them (facts
+// openwrt.md 10, K10). Older counts say nothing: the tunnel's own begin anew with
+// its interface, the firewall's with the firewall.
 func unknownKey(p *patient) outcome {
-	if p.Counter.Value < knocks || len(p.Facts.Home.Peers) == 0 {
+	a := p.Arrivals.Value
+	if a.Packets == 0 || a.Bytes > 0 || len(p.devices()) == 0 {
 		return ok()
 	}
-	for _, l := range p.live().Peers {
-		if l.Received > 0 || !l.Handshake.IsZero() {
-			return ok()
-		}
-	}
-	return bad("a device's packets reach the home router, but no key fits: it still has an old configuration").
-		saw("%d packets came in by the tunnel's rule, and the tunnel took none of them", p.Counter.Value).
+	return bad("somebody's packets reach the tunnel, and its key is unknown: a device with an old configuration").
+		saw("%d packets came in by the tunnel's rule just now, and the tunnel took none of them", a.Packets).
 		do(Command, "heimweg peer renew "+p.devices()[0].Name, "gives it a new configuration; scan it with the WireGuard app")
 }
 
@@ -176,11 +186,9 @@ func zone(p *patient) outcome {
 	o := bad("no device comes further than the home router: its tunnel is in no zone of the firewall")
 	if z != "" {
 		o = bad("no device comes further than the home router: its tunnel is in the firewall zone of the internet").saw("zone %s", z)
+		return o.shell(fmt.Sprintf("uci del_list firewall.%s.network=%s; uci commit firewall; service firewall reload", p.siteOf().ZoneSections[z], wg), "then heimweg apply")
 	}
-	o, cured := p.byApply(o, func(s *router.Snapshot) bool {
-		site, _ := router.SiteOf(s)
-		return site.Zones[wg] != "" && site.Zones[wg] != site.WAN
-	})
+	o, cured := p.byApply(o, func(s *router.Snapshot) bool { return in(s) != "" })
 	if !cured {
 		o = o.do(Command, "heimweg plan", "shows what keeps heimweg from putting it right")
 	}
@@ -233,7 +241,7 @@ func fullTunnel(p *patient) outcome {
 		return moot()
 	}
 	t := p.one(outThere, firewall.TCP, 443)
-	if t.Death == nil || t.Death.Hop == trace.Beyond {
+	if t.Death == nil || t.Death.Hop != trace.Home {
 		return ok()
 	}
 	o := p.died(t)
@@ -263,7 +271,7 @@ func admin(p *patient) outcome {
 			continue
 		}
 		t := trace.Follow(p.traceFacts(), trace.Request{Peer: d.Name, To: p.home.Tunnel.Network.First().Addr(), Proto: firewall.TCP, Port: 22, Begin: trace.Home})
-		if t.Death == nil || p.foreign(t) {
+		if t.Death == nil || t.Death.Hop != trace.Home || p.foreign(t) {
 			return ok()
 		}
 		return p.died(t)

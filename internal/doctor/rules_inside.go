@@ -11,14 +11,18 @@ import (
 	"github.com/heimweg/heimweg/internal/trace"
 )
 
-// lanRules: is the home LAN there, and does it answer.
-var lanRules = []Rule{
+// networkRules: is the home LAN where it should be.
+var networkRules = []Rule{
 	{ID: "lan-up", What: "the home LAN is up", Symptom: "handshake, the router answers, and nothing behind it",
 		Needs: []string{"router"}, judge: lanUp},
 	{ID: "lan-mask", What: "the home LAN's mask", Symptom: "nothing in the LAN reaches the router",
 		Needs: []string{"router"}, judge: lanMask},
 	{ID: "lan-network", What: "the home LAN is where home.toml says", Symptom: "devices come in and look for the LAN at another place",
 		After: []ID{"lan-up", "lan-mask"}, Needs: []string{"router"}, judge: lanNetwork},
+}
+
+// lanRules: does the home LAN answer.
+var lanRules = []Rule{
 	{ID: "lan-answers", What: "somebody in the home LAN answers", Symptom: "the device that is wanted does not answer",
 		After: []ID{"lan-up", "lan-mask", "lan-network"}, Needs: []string{"knock"}, judge: lanAnswers},
 	{ID: "way-back", What: "answers find the way back to the router", Symptom: "the router answers, the devices behind it do not",
@@ -119,15 +123,15 @@ func wayBack(p *patient) outcome {
 	return ok()
 }
 
-// way is what the measured rules rest on.
-var way = []ID{"tunnel-up", "tunnel-port", "tunnel-address", "wan"}
+// wayIn is what the measured rules rest on.
+var wayIn = []ID{"tunnel-up", "tunnel-port", "tunnel-address", "wan"}
 
 // insideRules: what a device of our own saw inside the tunnel.
 var insideRules = []Rule{
 	{ID: "handshake", What: "handshake", Symptom: "no handshake, although everything looks right",
 		After: []ID{"tunnel-up", "tunnel-port", "firewall-loads"}, Needs: []string{"handshake"}, judge: handshake},
 	{ID: "router-inside", What: "the router answers inside the tunnel", Symptom: "handshake, and nothing else",
-		After: append([]ID{"handshake", "zone"}, way...), Needs: []string{"inside"}, judge: func(p *patient) outcome {
+		After: append([]ID{"handshake", "zone"}, wayIn...), Needs: []string{"inside"}, judge: func(p *patient) outcome {
 			if p.Inside.Value {
 				return ok()
 			}
@@ -139,7 +143,7 @@ var insideRules = []Rule{
 				return moot()
 			}
 			t := p.one(p.home.Tunnel.Network.First().Addr(), firewall.UDP, 53)
-			if t.Death == nil {
+			if t.Death == nil || t.Death.Hop != trace.Home {
 				return ok()
 			}
 			o := p.died(t)
@@ -149,7 +153,7 @@ var insideRules = []Rule{
 	{ID: "dns-interface", What: "the name service listens to the tunnel", Symptom: "addresses work, names do not",
 		After: []ID{"tunnel-up"}, Needs: []string{"router"}, judge: dnsInterface},
 	{ID: "dns-answers", What: "names inside the tunnel", Symptom: "addresses work, names do not",
-		After: append([]ID{"handshake", "router-inside", "dns-port", "dns-interface", "router-names"}, way...), Needs: []string{"names"}, judge: func(p *patient) outcome {
+		After: append([]ID{"handshake", "router-inside", "dns-port", "dns-interface", "router-names"}, wayIn...), Needs: []string{"names"}, judge: func(p *patient) outcome {
 			switch n := p.Names.Value; {
 			case !n.Asked:
 				return moot()
@@ -163,7 +167,7 @@ var insideRules = []Rule{
 	{ID: "dns-rebind", What: "no name of the home is held back", Symptom: "some names lead nowhere, although the service has them",
 		Needs: []string{"log"}, judge: rebind},
 	{ID: "lan-reached", What: "a device in the home LAN, from inside the tunnel", Symptom: "handshake, and nothing at home answers",
-		After: append([]ID{"handshake", "router-inside", "zone", "forwarding", "own-rule", "way-back", "lan-answers", "lan-network"}, way...), Needs: []string{"reached"}, judge: func(p *patient) outcome {
+		After: append([]ID{"handshake", "router-inside", "zone", "forwarding", "own-rule", "way-back", "lan-answers", "lan-network"}, wayIn...), Needs: []string{"reached"}, judge: func(p *patient) outcome {
 			switch r := p.Reached.Value; {
 			case !p.home.Reach.HomeLAN:
 				return moot()
@@ -177,13 +181,13 @@ var insideRules = []Rule{
 			}
 		}},
 	{ID: "mtu", What: "big packets pass", Symptom: "small things work, pages and downloads hang",
-		After: append([]ID{"handshake", "router-inside"}, way...), Needs: []string{"path-mtu"}, judge: pathMTU},
+		After: append([]ID{"handshake", "router-inside"}, wayIn...), Needs: []string{"path-mtu"}, judge: pathMTU},
 	{ID: "wan-mtu", What: "tunnel packets fit the line", Symptom: "small things work, pages and downloads hang",
 		After: []ID{"wan"}, Needs: []string{"router", "widths"}, judge: wanMTU},
 	{ID: "mtu-fix", What: "connections learn the line's packet size", Symptom: "pages hang while the tunnel carries all traffic",
 		After: []ID{"firewall-loads"}, Needs: []string{"router"}, judge: mtuFix},
 	{ID: "hairpin", What: "the public address works from inside the house", Symptom: "the test at home fails, from outside it works",
-		After: append([]ID{"handshake", "mapping", "mapping-target", "mapping-port", "endpoint-stale"}, way...), Needs: []string{"hairpin"}, judge: func(p *patient) outcome {
+		After: append([]ID{"handshake", "mapping", "mapping-target", "mapping-port", "endpoint-stale"}, wayIn...), Needs: []string{"hairpin"}, judge: func(p *patient) outcome {
 			if p.Hairpin.Value {
 				return ok()
 			}
@@ -340,7 +344,7 @@ func mtuFix(p *patient) outcome {
 // lastRules look at what is left when nothing else was found.
 var lastRules = []Rule{
 	{ID: "plan-blocked", What: "heimweg may change this router", Symptom: "heimweg apply refuses",
-		After: []ID{"config-readable", "other-writer", "override", "unfinished", "harmful-package", "room", "formatting", "port-taken", "firewall-loads", "key-each", "lan-network", "lan-mask"},
+		After: []ID{"config-readable", "other-writer", "override", "unfinished", "harmful-package", "room", "formatting", "port-taken", "firewall-loads", "key-each", "lan-network", "lan-mask", "network-clash"},
 		Needs: []string{"router"}, judge: func(p *patient) outcome {
 			for _, f := range p.planned().Blocked {
 				o := risk("heimweg could not change this router: %s", f.What)

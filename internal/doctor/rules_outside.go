@@ -18,7 +18,7 @@ var ispRules = []Rule{
 	{ID: "mapping", What: "the ISP router's port mapping", Symptom: "no handshake; nothing arrives at the home router",
 		Needs: []string{"router", "upstream"}, judge: func(p *patient) outcome { return p.fromISP(trace.NoMapping) }},
 	{ID: "mapping-target", What: "the mapping leads to this box", Symptom: "it worked until the home router got another address",
-		After: []ID{"wan"}, Needs: []string{"router", "upstream"}, judge: mappingTarget},
+		After: []ID{"wan", "network-clash"}, Needs: []string{"router", "upstream"}, judge: mappingTarget},
 	{ID: "mapping-port", What: "the mapping leads to the tunnel's port", Symptom: "no handshake; the mapping is there",
 		After: []ID{"wan", "mapping", "mapping-target", "door"}, Needs: []string{"router", "upstream"}, judge: func(p *patient) outcome {
 			return p.fromISP(trace.MappedPort, trace.DoorClosed)
@@ -131,8 +131,13 @@ func (p *patient) fromName(causes ...trace.Cause) outcome {
 }
 
 func endpointStale(p *patient) outcome {
-	if p.home.Uplink.Kind != home.Direct && !p.Upstream.Value.Public.IsValid() {
+	public := p.Upstream.Value.Public
+	switch {
+	case p.home.Uplink.Kind == home.Direct:
+	case !public.IsValid():
 		return notKnown("home's public address is not known")
+	case !subnet.IsPublic(public):
+		return notTested("first: the ISP router has a public address")
 	}
 	return p.fromName(trace.NameElsewhere)
 }

@@ -56,7 +56,10 @@ var tunnelRules = []Rule{
 			return bad("the home router has no tunnel %s: no device can come home", p.home.Tunnel.Interface).apply()
 		}},
 	{ID: "tunnel-up", What: "the tunnel is up", Symptom: "no device can come home",
-		After: []ID{"tunnel-there", "kernel-module", "port-taken"}, Needs: []string{"router"}, judge: func(p *patient) outcome {
+		After: []ID{"tunnel-there", "port-taken"}, Needs: []string{"router"}, Uses: []string{"module"}, judge: func(p *patient) outcome {
+			if p.Module.Known && !p.Module.Value {
+				return notTested("first: the kernel has WireGuard")
+			}
 			return p.fromTunnel(trace.TunnelDown)
 		}},
 	{ID: "tunnel-port", What: "the tunnel listens on its port", Symptom: "no device can come home; a port scan shows nothing",
@@ -156,8 +159,6 @@ var deviceRules = []Rule{
 		After: append([]ID{"device-key", "key-each", "device-known", "still-in"}, devicesUp...), Needs: []string{"router"}, judge: strangers},
 	{ID: "shared-key", What: "no key is used by two devices", Symptom: "two devices throw each other out every few seconds",
 		After: devicesUp, Needs: []string{"router", "samples"}, judge: func(p *patient) outcome { return p.fromTunnel(trace.SharedKey) }},
-	{ID: "half-handshake", What: "answers to handshakes arrive", Symptom: "the device's app shows bytes sent and none received",
-		After: append([]ID{"preshared", "way-out"}, devicesUp...), Needs: []string{"router"}, judge: halfHandshake},
 	{ID: "future-handshake", What: "no handshake from the future", Symptom: "a device with a wrong clock is ignored ever after",
 		After: devicesUp, Needs: []string{"router"}, judge: futureHandshake},
 	{ID: "keys-at-home", What: "no device's private key is on the router", Symptom: "who reads the router's settings can pose as a device",
