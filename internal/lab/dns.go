@@ -14,8 +14,12 @@ func ServeDNS(s *Stack, lookup func(name string) (netip.Addr, bool)) (*UDPConn, 
 	if err != nil {
 		return nil, err
 	}
-	if lookup == nil {
-		lookup = s.w.Lookup
+	all := s.w.LookupAll
+	if lookup != nil {
+		all = func(name string) ([]netip.Addr, bool) {
+			a, ok := lookup(name)
+			return []netip.Addr{a}, ok
+		}
 	}
 	go func() {
 		b := make([]byte, 1500)
@@ -24,7 +28,7 @@ func ServeDNS(s *Stack, lookup func(name string) (netip.Addr, bool)) (*UDPConn, 
 			if err != nil {
 				return
 			}
-			if answer, ok := AnswerDNS(b[:n], lookup); ok {
+			if answer, ok := answerDNS(b[:n], all); ok {
 				u.WriteFrom(answer, to.Addr(), from)
 			}
 		}
@@ -32,9 +36,9 @@ func ServeDNS(s *Stack, lookup func(name string) (netip.Addr, bool)) (*UDPConn, 
 	return u, nil
 }
 
-// AnswerDNS makes the answer to one DNS question: an address record, an empty
+// answerDNS makes the answer to one DNS question: address records, an empty
 // answer for another kind of question about a known name, or "no such name".
-func AnswerDNS(question []byte, lookup func(name string) (netip.Addr, bool)) ([]byte, bool) {
+func answerDNS(question []byte, lookup func(name string) ([]netip.Addr, bool)) ([]byte, bool) {
 	var p dnsmessage.Parser
 	head, err := p.Start(question)
 	if err != nil || head.Response {
@@ -48,19 +52,22 @@ func AnswerDNS(question []byte, lookup func(name string) (netip.Addr, bool)) ([]
 	if len(name) > 1 {
 		name = name[:len(name)-1]
 	}
-	addr, ok := lookup(name)
+	addrs, ok := lookup(name)
 	m := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: head.ID, Response: true, RecursionDesired: head.RecursionDesired, RecursionAvailable: true},
 		Questions: []dnsmessage.Question{q},
 	}
 	rh := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 60}
-	switch {
-	case !ok:
+	if !ok {
 		m.RCode = dnsmessage.RCodeNameError
-	case q.Type == dnsmessage.TypeA && addr.Is4():
-		m.Answers = []dnsmessage.Resource{{Header: rh, Body: &dnsmessage.AResource{A: addr.As4()}}}
-	case q.Type == dnsmessage.TypeAAAA && addr.Is6():
-		m.Answers = []dnsmessage.Resource{{Header: rh, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}}}
+	}
+	for _, addr := range addrs {
+		switch {
+		case ok && q.Type == dnsmessage.TypeA && addr.Is4():
+			m.Answers = append(m.Answers, dnsmessage.Resource{Header: rh, Body: &dnsmessage.AResource{A: addr.As4()}})
+		case ok && q.Type == dnsmessage.TypeAAAA && addr.Is6():
+			m.Answers = append(m.Answers, dnsmessage.Resource{Header: rh, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}})
+		}
 	}
 	out, err := m.Pack()
 	return out, err == nil

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"hash/fnv"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,11 +16,16 @@ type Lease struct {
 	Gateway netip.Addr   // the zero address: none
 	DNS     []netip.Addr
 	Domain  string
+
+	// Addr6 and Gateway6 are the same for IPv6: what router advertisements and
+	// DHCPv6 bring about. The zero values: the link has none.
+	Addr6    netip.Prefix
+	Gateway6 netip.Addr
 }
 
 // Equal reports whether two leases say the same.
 func (l Lease) Equal(o Lease) bool {
-	return l.Addr == o.Addr && l.Gateway == o.Gateway && l.Domain == o.Domain && slices.Equal(l.DNS, o.DNS)
+	return l.Addr == o.Addr && l.Gateway == o.Gateway && l.Addr6 == o.Addr6 && l.Gateway6 == o.Gateway6 && l.Domain == o.Domain && slices.Equal(l.DNS, o.DNS)
 }
 
 type leaseServer struct {
@@ -96,10 +102,17 @@ func (s *Stack) FollowLeases(l *Link, dev string) {
 		if !ok {
 			return false
 		}
-		i := Iface{Dev: dev, Link: l, Addrs: []netip.Prefix{lease.Addr}}
+		i := Iface{Dev: dev, Link: l}
 		var routes []Route
-		if lease.Gateway.IsValid() {
-			routes = append(routes, Route{Dst: anyNetwork(lease.Gateway), Via: lease.Gateway, Dev: dev})
+		for _, a := range []netip.Prefix{lease.Addr, lease.Addr6} {
+			if a.IsValid() {
+				i.Addrs = append(i.Addrs, a)
+			}
+		}
+		for _, g := range []netip.Addr{lease.Gateway, lease.Gateway6} {
+			if g.IsValid() {
+				routes = append(routes, Route{Dst: anyNetwork(g), Via: g, Dev: dev})
+			}
 		}
 		s.Configure([]Iface{i}, routes)
 		return true
@@ -108,6 +121,16 @@ func (s *Stack) FollowLeases(l *Link, dev string) {
 		s.Configure([]Iface{{Dev: dev, Link: l}}, nil)
 	}
 	l.WatchLeases(s, func() { s.w.engine.after(renewAfter, func() { apply() }) })
+}
+
+// HostIn gives the host of this name its address in an IPv6 network: the prefix,
+// and an interface id that stays the same in every network.
+func HostIn(network netip.Prefix, host string) netip.Prefix {
+	h := fnv.New64a()
+	h.Write([]byte(host))
+	a := network.Masked().Addr().As16()
+	copy(a[8:], h.Sum(nil))
+	return netip.PrefixFrom(netip.AddrFrom16(a), network.Bits())
 }
 
 func anyNetwork(like netip.Addr) netip.Prefix {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,7 @@ type World struct {
 	rand   *rand.Rand
 	links  map[string]*Link
 	stacks []*Stack
-	names  map[string]netip.Addr
+	names  map[string][]netip.Addr
 	closed bool
 
 	record   record
@@ -33,7 +34,7 @@ func New(seed uint64) *World {
 		engine: newEngine(),
 		rand:   rand.New(rand.NewPCG(seed, 0x6865696d776567)),
 		links:  map[string]*Link{},
-		names:  map[string]netip.Addr{},
+		names:  map[string][]netip.Addr{},
 	}
 }
 
@@ -76,27 +77,42 @@ func (w *World) Stacks() []*Stack {
 	return append([]*Stack(nil), w.stacks...)
 }
 
-// Name makes public DNS answer name with addr; the zero address forgets the name.
-func (w *World) Name(name string, addr netip.Addr) {
+// Name makes public DNS answer name with these addresses, IPv4 (A) and IPv6
+// (AAAA). Without one, or with the zero address, the name is forgotten.
+func (w *World) Name(name string, addrs ...netip.Addr) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if addr.IsValid() {
-		w.names[strings.ToLower(name)] = addr
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !a.IsValid() })
+	if len(addrs) > 0 {
+		w.names[strings.ToLower(name)] = addrs
 	} else {
 		delete(w.names, strings.ToLower(name))
 	}
 }
 
-// Lookup asks public DNS. It needs no packets: who wants DNS to travel gives a
-// host a server on UDP port 53.
+// Lookup asks public DNS for one address, IPv4 before IPv6, as WireGuard's apps
+// choose (wireguard-android, InetEndpoint). It needs no packets: who wants DNS to
+// travel gives a host a server on UDP port 53.
 func (w *World) Lookup(name string) (netip.Addr, bool) {
+	all, ok := w.LookupAll(name)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	if i := slices.IndexFunc(all, netip.Addr.Is4); i >= 0 {
+		return all[i], true
+	}
+	return all[0], true
+}
+
+// LookupAll asks public DNS for all addresses.
+func (w *World) LookupAll(name string) ([]netip.Addr, bool) {
 	if a, err := netip.ParseAddr(name); err == nil {
-		return a, true
+		return []netip.Addr{a}, true
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	a, ok := w.names[strings.ToLower(strings.TrimSuffix(name, "."))]
-	return a, ok
+	all, ok := w.names[strings.ToLower(strings.TrimSuffix(name, "."))]
+	return slices.Clone(all), ok
 }
 
 func (w *World) random() uint32 {

@@ -26,8 +26,9 @@ import (
 
 // Devices of the box.
 const (
-	LAN = "lan"
-	WAN = "wan"
+	LAN  = "lan"
+	WAN  = "wan"
+	WAN6 = "wan6" // only where IPv6 has a line of its own
 )
 
 // Options of a box. Links and addresses are required.
@@ -36,8 +37,11 @@ type Options struct {
 	LAN     *lab.Link
 	LANAddr netip.Prefix // the box's address inside, with its network
 	WAN     *lab.Link
-	WANAddr netip.Prefix // the public address with its network
+	WANAddr netip.Prefix // the public address with its network; the zero prefix: it has no IPv4 outside
 	Gateway netip.Addr   // the provider's next router
+
+	// IPv6 is the box's share of it; nil: none.
+	IPv6 *IPv6
 
 	// Hairpin lets hosts inside reach a mapped port by the public address. Many
 	// boxes cannot: off.
@@ -50,6 +54,25 @@ type Options struct {
 	Fixed map[string]netip.Addr
 	// Domain that DHCP tells the hosts.
 	Domain string
+}
+
+// IPv6 of a box. Nothing is translated; a firewall lets in what belongs to a
+// connection from inside, and what Open named (RFC 6092, as such boxes do).
+type IPv6 struct {
+	LAN     netip.Prefix // its address inside, with the network that hosts get theirs from
+	WAN     netip.Prefix // its address outside
+	Gateway netip.Addr   // the provider's next router
+	// Line is where IPv6 goes out when that is not the WAN link: with DS-Lite the
+	// IPv4 side is a tunnel.
+	Line *lab.Link
+}
+
+// opening is a host that the IPv6 firewall lets be called: by its interface id,
+// which stays when the prefix changes.
+type opening struct {
+	proto uint8
+	port  uint16
+	host  [8]byte
 }
 
 // Mapping is one port that the box sends inwards.
@@ -67,6 +90,8 @@ type Box struct {
 
 	mu          sync.Mutex
 	mappings    []*Mapping
+	openings    []opening // by hand
+	asked       []opening // by programs
 	routes      []lab.Route
 	flows       map[tuple]*connection
 	unsolicited map[string]int
@@ -153,10 +178,24 @@ func (b *Box) configure() {
 	if opt.Gateway.IsValid() {
 		routes = append(routes, lab.Route{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: opt.Gateway, Dev: WAN})
 	}
-	b.stack.Configure([]lab.Iface{
+	ifaces := []lab.Iface{
 		{Dev: LAN, Link: opt.LAN, Addrs: []netip.Prefix{opt.LANAddr}},
-		{Dev: WAN, Link: opt.WAN, Addrs: []netip.Prefix{opt.WANAddr}},
-	}, routes)
+		{Dev: WAN, Link: opt.WAN},
+	}
+	if opt.WANAddr.IsValid() {
+		ifaces[1].Addrs = []netip.Prefix{opt.WANAddr}
+	}
+	if six := opt.IPv6; six != nil {
+		ifaces[0].Addrs = append(ifaces[0].Addrs, six.LAN)
+		out := &ifaces[1]
+		if six.Line != nil {
+			ifaces = append(ifaces, lab.Iface{Dev: WAN6, Link: six.Line})
+			out = &ifaces[2]
+		}
+		out.Addrs = append(out.Addrs, six.WAN)
+		routes = append(routes, lab.Route{Dst: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: six.Gateway, Dev: out.Dev})
+	}
+	b.stack.Configure(ifaces, routes)
 }
 
 // Stack is the box's IP stack.
@@ -180,6 +219,61 @@ func (b *Box) SetPublic(a netip.Prefix, gateway netip.Addr) {
 	b.flows = map[tuple]*connection{}
 	b.mu.Unlock()
 	b.configure()
+}
+
+// SetIPv6 gives the box another share of IPv6, as after a reconnect; nil takes it
+// away. The hosts inside get their new addresses by themselves.
+func (b *Box) SetIPv6(six *IPv6) {
+	b.mu.Lock()
+	b.opt.IPv6 = six
+	b.flows = map[tuple]*connection{}
+	b.mu.Unlock()
+	b.configure()
+	b.opt.LAN.ServeLeases(b.stack, b.lease)
+}
+
+// Open is the lab's hand on the page "IPv6 firewall": the port of one host inside
+// may be called. As on such boxes, the host is remembered by its interface id.
+func (b *Box) Open(proto string, port uint16, host netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.openings = append(b.openings, openingOf(proto, port, host))
+}
+
+// Shut takes an opening away and reports whether there was one.
+func (b *Box) Shut(proto string, port uint16, host netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.openings)
+	o := openingOf(proto, port, host)
+	b.openings = slices.DeleteFunc(b.openings, func(x opening) bool { return x == o })
+	return len(b.openings) < n
+}
+
+// Pinhole is an opening that a program asked for.
+type Pinhole struct {
+	Proto uint8
+	To    netip.AddrPort
+}
+
+// SetPinholes replaces what programs have asked for.
+func (b *Box) SetPinholes(list []Pinhole) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked = nil
+	for _, p := range list {
+		a := p.To.Addr().As16()
+		b.asked = append(b.asked, opening{p.Proto, p.To.Port(), [8]byte(a[8:])})
+	}
+}
+
+func openingOf(proto string, port uint16, host netip.Addr) opening {
+	a := host.As16()
+	p := uint8(lab.UDP)
+	if strings.EqualFold(proto, "tcp") {
+		p = lab.TCP
+	}
+	return opening{p, port, [8]byte(a[8:])}
 }
 
 // SetHairpin switches hairpinning.
@@ -292,6 +386,9 @@ func (b *Box) lease(host string) (lab.Lease, bool) {
 		b.leases[host] = a
 	}
 	l.Addr = netip.PrefixFrom(a, b.opt.LANAddr.Bits())
+	if six := b.opt.IPv6; six != nil {
+		l.Addr6, l.Gateway6 = lab.HostIn(six.LAN, host), six.LAN.Addr()
+	}
 	return l, true
 }
 
@@ -316,7 +413,7 @@ func (f filter) Handle(now time.Time, p lab.Packet, in string, route func(netip.
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !p.Src.Is4() {
-		return drop("forward", "this box carries IPv4 only")
+		return b.handle6(now, p, in)
 	}
 	if p.IsError() && p.Inner != nil {
 		return b.handleError(p, in)
@@ -335,6 +432,35 @@ func (f filter) Handle(now time.Time, p lab.Packet, in string, route func(netip.
 		return b.fromOutside(now, p, t)
 	}
 	return b.fromInside(now, p, t, route)
+}
+
+// handle6 is the firewall for IPv6: from inside out, and back what belongs to it.
+func (b *Box) handle6(now time.Time, p lab.Packet, in string) lab.Verdict {
+	if b.opt.IPv6 == nil {
+		return drop("forward", "this box carries IPv4 only")
+	}
+	t := tuple{p.Proto, p.Src, p.Dst, p.SrcPort, p.DstPort}
+	if p.IsEchoRequest() || p.IsEchoReply() {
+		t.sport, t.dport = p.ICMPID, p.ICMPID
+	}
+	if p.IsError() && p.Inner != nil {
+		t = tuple{p.Inner.Proto, p.Inner.Dst, p.Inner.Src, p.Inner.DstPort, p.Inner.SrcPort}
+	}
+	if c := b.known(t, now); c != nil {
+		return accept(p, "")
+	}
+	why := ""
+	if in != LAN {
+		a := p.Dst.As16()
+		o := opening{p.Proto, p.DstPort, [8]byte(a[8:])}
+		if !slices.Contains(b.openings, o) && !slices.Contains(b.asked, o) {
+			b.unsolicited[fmt.Sprint(protoName(p.Proto), p.DstPort)]++
+			return drop("forward", "the IPv6 firewall of this box lets nobody call %s", p.Dst)
+		}
+		why = "opened for this host"
+	}
+	b.remember(&connection{there: t, back: t.reversed()}, now)
+	return accept(p, why)
 }
 
 // known finds the connection that t belongs to and keeps it alive.
@@ -402,11 +528,11 @@ func (b *Box) fromOutside(now time.Time, p lab.Packet, t tuple) lab.Verdict {
 }
 
 func (b *Box) fromInside(now time.Time, p lab.Packet, t tuple, route func(netip.Addr) (string, bool)) lab.Verdict {
-	if p.Dst == b.opt.WANAddr.Addr() {
+	if b.opt.WANAddr.IsValid() && p.Dst == b.opt.WANAddr.Addr() {
 		return b.hairpin(now, p, t)
 	}
 	out, local := route(p.Dst)
-	if local || out == LAN {
+	if local || out == LAN || !b.opt.WANAddr.IsValid() {
 		return accept(p, "")
 	}
 	if p.Proto == lab.TCP && !p.SYN() {

@@ -312,13 +312,13 @@ func (n *netifd) setUp(name string) {
 	switch proto {
 	case "static":
 		n.setUpStatic(name, sec)
-	case "dhcp":
+	case "dhcp", "dhcpv6":
 		n.setUpDHCP(name)
 	case "wireguard":
 		n.setUpWireGuard(name)
 	case "none":
 		n.mark(name)
-	default: // dhcpv6, pppoe: nobody answers in the lab
+	default: // pppoe: nobody answers in the lab
 		n.mu.Lock()
 		if i := n.ifaces[name]; i != nil {
 			i.pending = true
@@ -517,6 +517,10 @@ func (n *netifd) lease(name, dev string, l *lab.Link, id int) {
 		n.mu.Unlock()
 		return
 	}
+	if i.proto == "dhcpv6" { // the name servers are asked over IPv4
+		got = lab.Lease{Addr: got.Addr6, Gateway: got.Gateway6}
+	}
+	ok = ok && got.Addr.IsValid()
 	if !ok {
 		n.mu.Unlock()
 		return // somebody will plug a cable in; then we are told
@@ -546,7 +550,7 @@ func (n *netifd) renewLeases() {
 	var list []ask
 	for _, name := range n.names() {
 		i := n.ifaces[name]
-		if i.proto == "dhcp" && (i.up || i.pending) {
+		if (i.proto == "dhcp" || i.proto == "dhcpv6") && (i.up || i.pending) {
 			if l := n.link(i.device); l != nil {
 				list = append(list, ask{name, i.device, l, i.setup})
 			}

@@ -563,7 +563,7 @@ func (d *dnsmasq) update(on bool) {
 		return
 	}
 	if on && d.udp == nil {
-		d.udp, _ = lab.ServeDNS(b.stack, func(name string) (netip.Addr, bool) { return b.world.Lookup(name) })
+		d.udp, _ = lab.ServeDNS(b.stack, nil)
 	} else if !on && d.udp != nil {
 		d.udp.Close()
 		d.udp = nil

@@ -35,6 +35,9 @@ type Place struct {
 	Link    *lab.Link
 	Addr    netip.Prefix
 	Gateway netip.Addr
+
+	Addr6    netip.Prefix // the zero values: no IPv6 there
+	Gateway6 netip.Addr
 }
 
 // Phone is the emulated device.
@@ -73,8 +76,13 @@ func (p *Phone) Stack() *lab.Stack { return p.stack }
 // Roam carries the phone to another place. The tunnel notices by itself: its
 // next packet comes from the new address, and the home router answers there.
 func (p *Phone) Roam(to Place) {
-	p.stack.Configure([]lab.Iface{{Dev: "mobile", Link: to.Link, Addrs: []netip.Prefix{to.Addr}}},
-		[]lab.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: to.Gateway, Dev: "mobile"}})
+	i := lab.Iface{Dev: "mobile", Link: to.Link, Addrs: []netip.Prefix{to.Addr}}
+	routes := []lab.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: to.Gateway, Dev: "mobile"}}
+	if to.Addr6.IsValid() {
+		i.Addrs = append(i.Addrs, to.Addr6)
+		routes = append(routes, lab.Route{Dst: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: to.Gateway6, Dev: "mobile"})
+	}
+	p.stack.Configure([]lab.Iface{i}, routes)
 }
 
 // Join reads a configuration, as the WireGuard app does with a scanned code, and

@@ -39,8 +39,8 @@ func newRoad(t testing.TB) *road {
 	w := lab.New(1)
 	r := &road{w: w, mobileL: w.Link("mobile"), homeL: w.Link("home LAN")}
 	hotel := w.Link("hotel")
-	r.mobile = Place{r.mobileL, prefix("198.51.100.2/24"), addr("198.51.100.1")}
-	r.hotel = Place{hotel, prefix("192.0.2.77/24"), addr("192.0.2.1")}
+	r.mobile = Place{Link: r.mobileL, Addr: prefix("198.51.100.2/24"), Gateway: addr("198.51.100.1")}
+	r.hotel = Place{Link: hotel, Addr: prefix("192.0.2.77/24"), Gateway: addr("192.0.2.1")}
 	internet := lab.NewStack(w, "internet")
 	line := w.Link("line")
 	internet.Configure([]lab.Iface{

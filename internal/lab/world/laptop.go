@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"net"
+	"net/netip"
 
 	"github.com/heimweg/heimweg/internal/lab"
 )
@@ -39,8 +40,13 @@ func (l *Laptop) Tethered() {
 	if l.w.Carrier != nil {
 		addr = nth(addr, 99) // next to the phone
 	}
-	l.Configure([]lab.Iface{{Dev: "eth0", Link: p.Link, Addrs: prefixes(addr)}},
-		[]lab.Route{{Dst: everything, Via: p.Gateway, Dev: "eth0"}})
+	i := lab.Iface{Dev: "eth0", Link: p.Link, Addrs: prefixes(addr)}
+	routes := []lab.Route{{Dst: everything, Via: p.Gateway, Dev: "eth0"}}
+	if p.Addr6.IsValid() {
+		i.Addrs = append(i.Addrs, lab.HostIn(p.Addr6, l.Name()))
+		routes = append(routes, lab.Route{Dst: netip.PrefixFrom(netip.IPv6Unspecified(), 0), Via: p.Gateway6, Dev: "eth0"})
+	}
+	l.Configure([]lab.Iface{i}, routes)
 }
 
 func (l *Laptop) sit(link *lab.Link) {

@@ -76,6 +76,14 @@ func (w *World) unready(ctx context.Context) error {
 		return err
 	}
 	c.Close()
+	if w.hasIPv6() {
+		if _, err := w.router.PingFrom(ctx, w.HomeIPv6(), provider6.Addr()); err != nil {
+			return err
+		}
+	}
+	if w.Options.Upstream == IPv6Only {
+		return nil
+	}
 	_, err = w.Laptop.Ping(ctx, provider.Addr())
 	return err
 }

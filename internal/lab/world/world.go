@@ -68,6 +68,18 @@ const EndpointName = "home.example.net"
 // WebsiteGreeting is how the web page on the internet begins.
 const WebsiteGreeting = "hello from the internet"
 
+// Upstream is how the provider connects the household.
+type Upstream int
+
+// The connections. The zero value is the best one.
+const (
+	PublicIPv4 Upstream = iota // the ISP router has a public address
+	DoubleNAT                  // one more router of the household in front of the ISP router
+	CGNAT                      // the provider shares one public address; the ISP router is in 100.64.0.0/10
+	DSLite                     // no IPv4 address; IPv4 goes through a tunnel to the provider's NAT; native IPv6
+	IPv6Only                   // no IPv4 towards the internet at all
+)
+
 // Options of a world. The zero value is the usual home: behind an ISP router,
 // one LAN, newest release, no real time.
 type Options struct {
@@ -87,6 +99,12 @@ type Options struct {
 	// router's line is that of the image that somebody flashes.
 	FromStock bool
 	Device    device.Options
+
+	// Upstream is how the provider connects the household; what differs from
+	// PublicIPv4 needs an ISP router. IPv6 gives the line IPv6, too; DSLite and
+	// IPv6Only have it always.
+	Upstream Upstream
+	IPv6     bool
 
 	NASWithoutGateway bool // the NAS answers its own network only
 	NoCarrierNAT      bool // the phone has a public address
@@ -111,6 +129,7 @@ type World struct {
 	Device    *device.Box // nil without FromStock
 	Internet  *lab.Stack
 	ISP       *ispbox.Box // nil with Direct
+	Front     *ispbox.Box // what translates in front of the ISP router: the household's, or the provider's; usually nil
 	IGD       *igd.Server // on the ISP router; nil without Options.IGD
 	DDNS      *dyndns.Service
 	Carrier   *ispbox.Box // nil with NoCarrierNAT
@@ -122,6 +141,8 @@ type World struct {
 	Outside   *lab.Stack // a laptop in a hotel, for looking at the home from outside
 
 	router  *lab.Stack // the home router's
+	station *Station
+	line6   line6
 	closers []func()
 
 	mu      sync.Mutex
@@ -143,6 +164,9 @@ func assemble(opt Options, plug func(*World) (*lab.Stack, error)) (*World, error
 	}
 	w := &World{World: lab.New(opt.Seed), Options: opt}
 	w.closers = append(w.closers, w.World.Close)
+	if err := w.checkUpstream(); err != nil {
+		return nil, err
+	}
 	w.layLinks()
 	w.buildInternet()
 	w.buildUplink()
@@ -184,23 +208,22 @@ func (w *World) layLinks() {
 
 func (w *World) buildInternet() {
 	w.Internet = lab.NewStack(w.World, "internet")
-	carrier := w.Link("carrier")
-	w.Internet.Configure([]lab.Iface{
-		{Dev: "line", Link: w.ISPLine, Addrs: []netip.Prefix{provider}},
-		{Dev: "hosting", Link: w.Link("hosting"), Addrs: []netip.Prefix{hosting}},
-		{Dev: "carrier", Link: carrier, Addrs: []netip.Prefix{carrierGate}},
-		{Dev: "hotel", Link: w.Hotel, Addrs: []netip.Prefix{hotelGate}},
-	}, nil)
+	carrier := w.Link(carrierLink)
+	w.line6 = firstLine6
+	w.routeInternet()
 	w.Internet.SetForwarding(true)
 	lab.ServeDNS(w.Internet, nil)
-	w.Name(EndpointName, Public.Addr())
 	if w.Options.NoCarrierNAT {
 		w.Mobile = carrier
 	} else {
-		w.Carrier = ispbox.New(w.World, ispbox.Options{
+		opt := ispbox.Options{
 			Name: "mobile carrier", LAN: w.Mobile, LANAddr: carrierInside,
 			WAN: carrier, WANAddr: carrierPublic, Gateway: carrierGate.Addr(), Scramble: true,
-		})
+		}
+		if w.hasIPv6() {
+			opt.IPv6 = &ispbox.IPv6{LAN: mobileGate6, WAN: carrier6, Gateway: carrierGate6.Addr()}
+		}
+		w.Carrier = ispbox.New(w.World, opt)
 	}
 	w.Outside = lab.NewStack(w.World, "tethered laptop")
 	w.Outside.Configure(
@@ -214,16 +237,19 @@ const RouterName = "home router"
 // buildUplink is the provider's side of the home router. Without an ISP router
 // the provider gives the public address to whoever hangs on the line.
 func (w *World) buildUplink() {
+	defer w.nameHome()
 	if w.Options.Uplink == home.Direct {
 		w.ISPLine.ServeLeases(w.Internet, func(string) (lab.Lease, bool) {
 			return lab.Lease{Addr: Public, Gateway: provider.Addr(), DNS: []netip.Addr{provider.Addr()}}, true
 		})
 		return
 	}
-	w.ISP = ispbox.New(w.World, ispbox.Options{
+	opt := ispbox.Options{
 		LAN: w.Uplink, LANAddr: uplinkISP, WAN: w.ISPLine, WANAddr: Public, Gateway: provider.Addr(),
 		Hairpin: w.Options.Hairpin, Fixed: map[string]netip.Addr{RouterName: UplinkWAN},
-	})
+	}
+	w.connect(&opt)
+	w.ISP = ispbox.New(w.World, opt)
 }
 
 // buildIGD lets programs ask the ISP router for ports.
@@ -231,8 +257,15 @@ func (w *World) buildIGD() error {
 	if w.ISP == nil || w.Options.IGD == nil {
 		return nil
 	}
+	opt := *w.Options.IGD
+	if w.Options.Upstream == DSLite || w.Options.Upstream == IPv6Only {
+		opt.Faults.NoPublic = true
+	}
+	if opt.Pinhole == nil && w.hasIPv6() {
+		opt.Pinhole = w.openPinholes
+	}
 	var err error
-	if w.IGD, err = igd.New(w.ISP, nil, *w.Options.IGD); err == nil {
+	if w.IGD, err = igd.New(w.ISP, nil, opt); err == nil {
 		w.closers = append(w.closers, w.IGD.Close)
 	}
 	return err
@@ -303,7 +336,10 @@ func nth(network netip.Prefix, n byte) netip.Prefix {
 
 // buildTravel makes what is outside: a web page, and the phone on mobile data.
 func (w *World) buildTravel() error {
-	var err error
+	err := w.buildStation()
+	if err != nil {
+		return err
+	}
 	opt := nas.Options{Name: "web page", Link: w.Link("hosting"), Addr: Website, Gateway: hosting.Addr(), Greet: WebsiteGreeting}
 	if w.Web, err = w.newNAS(opt); err != nil {
 		return err
@@ -320,7 +356,11 @@ func (w *World) MobileData() phone.Place {
 	if w.Carrier == nil {
 		return phone.Place{Link: w.Mobile, Addr: carrierPublic, Gateway: carrierGate.Addr()}
 	}
-	return phone.Place{Link: w.Mobile, Addr: phoneInside, Gateway: carrierInside.Addr()}
+	p := phone.Place{Link: w.Mobile, Addr: phoneInside, Gateway: carrierInside.Addr()}
+	if w.hasIPv6() {
+		p.Addr6, p.Gateway6 = lab.HostIn(mobileGate6, "phone"), mobileGate6.Addr()
+	}
+	return p
 }
 
 // AtHotel is another place for the phone.
