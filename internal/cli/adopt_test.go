@@ -1,14 +1,28 @@
 package cli
 
 import (
+	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/heimweg/heimweg/internal/adopt"
+	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/key"
+	"github.com/heimweg/heimweg/internal/lab"
+	"github.com/heimweg/heimweg/internal/lab/nas"
+	"github.com/heimweg/heimweg/internal/lab/owrt"
 	"github.com/heimweg/heimweg/internal/lab/world"
 	"github.com/heimweg/heimweg/internal/router"
+	"github.com/heimweg/heimweg/internal/view"
 )
 
 // firstManual is what the first guide has a person type, and what LuCI writes for
@@ -76,9 +90,18 @@ uci commit
 type handmade struct {
 	*house
 	phone, laptop key.Private
+	key           string // the gateway's public key, in every device's configuration
 	iface         string
 	port          int
 	network       string // "192.168.20"
+}
+
+// named reads from a recipe what the tunnel is called, and where it is.
+func (h *handmade) named(recipe string) {
+	at := func(re string) string { return regexp.MustCompile(re).FindStringSubmatch(recipe)[1] }
+	h.iface = at(`network\.(\w+)\.proto='wireguard'`)
+	h.port, _ = strconv.Atoi(at(`listen_port='(\d+)'`))
+	h.network = at(`addresses='([\d.]+)\.1/`)
 }
 
 // newHandmade types a recipe into a fresh router, restarts it, and opens the port
@@ -91,10 +114,12 @@ func newHandmade(t testing.TB, o world.Options, recipe string) *handmade {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
-	h := &handmade{house: &house{t: t, w: w, dir: t.TempDir()}, iface: "WG0", port: 51902, network: "192.168.20"}
+	h := &handmade{house: &house{t: t, w: w, dir: t.TempDir()}}
+	h.named(recipe)
 	h.phone, h.laptop = newKey(t), newKey(t)
 	h.settle()
 	h.sh(strings.NewReplacer("PHONE", h.phone.Public().String(), "LAPTOP", h.laptop.Public().String()).Replace(recipe))
+	h.key = h.server()
 	h.restart()
 	if err := w.MapPort(uint16(h.port)); err != nil {
 		t.Fatal(err)
@@ -145,20 +170,353 @@ func (h *handmade) server() string {
 // conf is the phone's configuration as the guide has it.
 func (h *handmade) conf() string {
 	return fmt.Sprintf("[Interface]\nPrivateKey=%s\nAddress=%s.2/32\nMTU=1400\n[Peer]\nEndpoint=%s:%d\nPublicKey=%s\nAllowedIPs=%s.0/24, 192.168.1.0/24\n",
-		h.phone.Reveal(), h.network, world.EndpointName, h.port, h.server(), h.network)
+		h.phone.Reveal(), h.network, world.EndpointName, h.port, h.key, h.network)
 }
 
-func TestAdopt(t *testing.T) {
+// thirdText is the set-up of the third text: 23.05 behind an ISP router, with keys
+// made by its one line, and the sections of the page that it names as its source:
+// the tunnel in zone lan, a rule for the port, named sections.
+const thirdText = `set -e
+opkg update >/dev/null
+opkg install luci-proto-wireguard qrencode >/dev/null
+cd /root
+wg genkey | tee wg.key | wg pubkey > wg.pub
+uci add_list firewall.@zone[0].network='vpn'
+uci set firewall.wg='rule'
+uci set firewall.wg.name='Allow-WireGuard'
+uci set firewall.wg.src='wan'
+uci set firewall.wg.dest_port='51820'
+uci set firewall.wg.proto='udp'
+uci set firewall.wg.target='ACCEPT'
+uci commit firewall
+uci set network.vpn='interface'
+uci set network.vpn.proto='wireguard'
+uci set network.vpn.private_key="$(cat wg.key)"
+uci set network.vpn.listen_port='51820'
+uci add_list network.vpn.addresses='192.168.9.1/24'
+uci add_list network.vpn.addresses='fd00:9::1/64'
+uci set network.wgclient='wireguard_vpn'
+uci set network.wgclient.public_key='PHONE'
+uci add_list network.wgclient.allowed_ips='192.168.9.2/32'
+uci add_list network.wgclient.allowed_ips='fd00:9::2/128'
+uci commit network
+`
+
+// found is what adopt says of a router, by code.
+func (h *handmade) adopt(args ...string) view.Adopted {
+	h.t.Helper()
+	code, out, said := h.heimweg(append([]string{"--router", h.addr(), "adopt", "--json"}, args...)...)
+	var v view.Adopted
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 0 {
+		h.t.Fatalf("heimweg adopt: exit code %d, %v\n%s%s", code, err, out, said)
+	}
+	return v
+}
+
+func partOf(t testing.TB, v view.Adopted, code string) adopt.Part {
+	t.Helper()
+	i := slices.IndexFunc(v.Parts, func(p adopt.Part) bool { return p.Code == code })
+	if i < 0 {
+		t.Fatalf("adopt does not name %s:\n%+v", code, v.Parts)
+	}
+	return v.Parts[i]
+}
+
+func hasPart(v view.Adopted, code string, verdict adopt.Verdict, what string) bool {
+	return slices.ContainsFunc(v.Parts, func(p adopt.Part) bool {
+		return p.Code == code && p.Verdict == verdict && strings.Contains(p.What, what)
+	})
+}
+
+// download is a page that is on its way to the phone.
+type download struct {
+	t    testing.TB
+	body io.ReadCloser
+	n    int
+}
+
+// begin fetches the first part of a large page; the connection stays open.
+func (h *handmade) begin() *download {
+	h.t.Helper()
+	tr := &http.Transport{DialContext: h.w.Phone.Dial, DisableKeepAlives: true}
+	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, "http://"+h.w.NAS.Addr().String()+"/big", nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	resp, err := tr.RoundTrip(req)
+	if err != nil {
+		h.t.Fatalf("%v\n%s", err, h.w.WhereDied(nil))
+	}
+	d := &download{t: h.t, body: resp.Body}
+	d.n, err = io.ReadFull(resp.Body, make([]byte, nas.BigPage/8))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return d
+}
+
+// end fetches the rest over the same connection.
+func (d *download) end() {
+	d.t.Helper()
+	defer d.body.Close()
+	rest, err := io.Copy(io.Discard, d.body)
+	if d.n += int(rest); err != nil || d.n != nas.BigPage {
+		d.t.Errorf("the download broke off in the middle of the move: %d of %d bytes, %v", d.n, nas.BigPage, err)
+	}
+}
+
+// move shows that heimweg apply brings the gateway into the recommended form while
+// the phone is in: one connection goes on, no ping is lost, no handshake is made.
+func (h *handmade) move(args ...string) {
+	h.t.Helper()
+	phone := h.w.Phone
+	if err := phone.Join(h.conf()); err != nil {
+		h.t.Fatal(err)
+	}
+	server, d := h.server(), h.begin()
+	before, err := phone.Stats()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	c := phone.KeepPinging(h.w.NAS.Addr(), 20*time.Millisecond)
+	h.must(append([]string{"apply", "--yes"}, args...)...)
+	if sent, lost := c.Stop(); lost > 0 || sent == 0 {
+		h.t.Errorf("the phone lost %d of %d pings while the gateway was moved", lost, sent)
+	}
+	d.end()
+	after, err := phone.Stats()
+	if err != nil || !after.LastHandshake.Equal(before.LastHandshake) {
+		h.t.Errorf("the phone had to shake hands again: %v, %v, %v", before.LastHandshake, after.LastHandshake, err)
+	}
+	if got := h.server(); got != server {
+		h.t.Errorf("the gateway has another key")
+	}
+	h.must("plan", "--check")
+	// And for good: with the same configuration, after a restart.
+	h.restart()
+	h.must("plan", "--check")
+	h.reaches(true, "after the move and a restart")
+}
+
+// reaches: the phone's packets come to the NAS and back, or the record says where
+// they died on the home router.
+func (h *handmade) reaches(want bool, when string) {
+	h.t.Helper()
+	phone, w := h.w.Phone, h.w
+	phone.Leave()
+	mark := uint64(0)
+	if f := w.Fates(); len(f) > 0 {
+		mark = f[len(f)-1].Seq
+	}
+	peers, _, _ := w.Router.Sh("wg show " + h.iface + " peers")
+	stranger := !strings.Contains(peers, h.phone.Public().String())
+	if err := phone.Join(h.conf()); err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(h.t.Context(), 15*time.Second)
+	defer cancel()
+	got := make(chan error, 1)
+	go func() {
+		_, err := phone.Get(ctx, "http://"+w.NAS.Addr().String()+"/")
+		got <- err
+	}()
+	if want {
+		if err := <-got; err != nil {
+			h.t.Errorf("%s: the phone does not reach the NAS: %v\n%s", when, err, w.WhereDied(nil))
+		}
+		return
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if h.died(w.Fates(), mark, stranger) {
+			cancel()
+			if err := <-got; err == nil {
+				h.t.Errorf("%s: the phone reaches the NAS, although a packet died", when)
+			}
+			return
+		}
+		select {
+		case err := <-got:
+			if err != nil && h.died(w.Fates(), mark, stranger) {
+				return // the sender was told
+			}
+			h.t.Errorf("%s: no packet of the phone died at home (%v)", when, err)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// died: a packet of the phone, outside or inside the tunnel, ended. Of one
+// that WireGuard knows no key for there is no record but that it was delivered.
+func (h *handmade) died(fates []lab.Fate, since uint64, stranger bool) bool {
+	return slices.ContainsFunc(fates, func(f lab.Fate) bool {
+		if f.Seq <= since {
+			return false
+		}
+		call := int(f.Packet.DstPort) == h.port
+		if f.Outcome == lab.Delivered {
+			return stranger && call && f.Where == world.RouterName
+		}
+		return f.Outcome.Dead() && (call || f.Packet.Dst == h.w.NAS.Addr() || f.Packet.Src == h.w.NAS.Addr())
+	})
+}
+
+// The first manual, typed in exactly: every finding of it has a name, the file
+// means the same, and the move costs the phone nothing.
+func TestAdoptFirstManual(t *testing.T) {
+	t.Parallel()
+	h := newHandmade(t, world.Options{Line: router.Line2203, Router: owrt.Options{LuCI: true}}, firstManual)
+	h.reaches(true, "as the manual has it")
+	v := h.adopt("--endpoint", world.EndpointName)
+	for _, want := range []struct {
+		code    string
+		verdict adopt.Verdict
+		what    string
+	}{
+		{"wg-installer", adopt.Harmful, "wg-installer-server"},
+		{"wg-installer-login", adopt.Harmful, "wginstaller"},
+		{"wg-installer-cron", adopt.Harmful, "cron job"},
+		{"zone-input", adopt.Unsafe, "input ACCEPT of zone VPN"},
+		{"key-file", adopt.Unsafe, "the tunnel's private key"},
+		{"interface", adopt.Needed, "WG0, 192.168.20.1/24, UDP 51902"},
+		{"peer", adopt.Needed, "phone"},
+		{"peer", adopt.Needed, "laptop"},
+		{"zone", adopt.Needed, "VPN"},
+		{"forwarding", adopt.Needed, "VPN → lan"},
+		{"redirect", adopt.Needed, "wireguard"},
+		{"zone-masq", adopt.Redundant, "VPN"},
+		{"zone-mtu", adopt.Redundant, "VPN"},
+		{"nat", adopt.Redundant, "VPN"},
+		{"peer-route", adopt.Redundant, "phone"},
+		{"package", adopt.Redundant, "qrencode"},
+		{"package", adopt.Redundant, "luci-app-wireguard"},
+		{"public-key-file", adopt.Redundant, "public key"},
+	} {
+		if !hasPart(v, want.code, want.verdict, want.what) {
+			t.Errorf("not named: %+v", want)
+		}
+	}
+	if why := partOf(t, v, "redirect").Why; !strings.Contains(why, "IPv4 only") {
+		t.Errorf("the port forward: %s", why)
+	}
+	if p := partOf(t, v, "key-file"); p.Place == nil || p.Place.File != "/root/wg.sec" || !strings.Contains(p.Why, "readable for everybody") {
+		t.Errorf("the key file: %+v", p)
+	}
+	f, err := home.Parse("home.toml", []byte(h.read("home.toml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Home; got.Tunnel.Interface != "WG0" || got.Tunnel.Port != 51902 || !got.Reach.HomeLAN || got.Reach.Internet || got.Reach.UplinkLAN ||
+		!got.Reach.NATToLAN || len(got.Peers) != 2 || got.Uplink.Kind != home.Behind || got.Peers[0].Admin {
+		t.Errorf("home.toml: %+v", got)
+	}
+
+	// The harmful package has to go first; its own command is what the plan says.
+	if code, out, _ := h.heimweg("apply", "--yes"); code != 1 || !strings.Contains(out, "opkg remove wg-installer-server") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	for _, code := range []string{"wg-installer", "wg-installer-login", "wg-installer-cron", "key-file"} {
+		p := partOf(t, v, code)
+		_, command, ok := strings.Cut(p.Then, ": ")
+		if !ok {
+			t.Fatalf("%s has no command: %s", code, p.Then)
+		}
+		h.sh(command)
+	}
+	if v = h.adopt(); v.Written || len(v.Parts) == 0 || v.Parts[0].Verdict == adopt.Harmful || hasPart(v, "key-file", adopt.Unsafe, "") {
+		t.Errorf("still there: %+v", v.Parts[0])
+	}
+	h.move()
+	if v = h.adopt(); !v.Done || v.Written {
+		t.Errorf("after the move: %+v", v)
+	}
+	if u := h.w.Router.Unknown(); len(u) > 0 {
+		t.Errorf("commands that the box does not have: %v", u)
+	}
+}
+
+func TestAdoptThirdText(t *testing.T) {
+	t.Parallel()
+	h := newHandmade(t, world.Options{Line: router.Line2305}, thirdText)
+	h.reaches(true, "as the text has it")
+	v := h.adopt("--endpoint", world.EndpointName)
+	for code, verdict := range map[string]adopt.Verdict{"zone-shared": adopt.Unsafe, "key-file": adopt.Unsafe, "rule": adopt.Needed, "interface": adopt.Needed} {
+		if !hasPart(v, code, verdict, "") {
+			t.Errorf("%s is not named %s:\n%+v", code, verdict, v.Parts)
+		}
+	}
+	if !strings.Contains(strings.Join(v.Notes, "\n"), "do not reach each other") {
+		t.Errorf("what ends is not said: %v", v.Notes)
+	}
+	f, err := home.Parse("home.toml", []byte(h.read("home.toml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Home; got.Tunnel.Interface != "vpn" || got.Tunnel.Network6.String() != "fd00:9::/64" || !got.Reach.HomeLAN || !got.Reach.UplinkLAN ||
+		!got.Reach.Internet || got.Reach.NATToLAN || len(got.Peers) != 1 || !got.Peers[0].Address6.IsValid() {
+		t.Errorf("home.toml: %+v", got)
+	}
+	h.move()
+	if out, _, _ := h.w.Router.Sh("uci get firewall.@zone[0].network"); strings.TrimSpace(out) != "lan" {
+		t.Errorf("zone lan holds %q", out)
+	}
+}
+
+// Each part taken out, one after the other: what adopt says of it is what the
+// phone's packets find.
+func TestAdoptRemovals(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name, script string
+		code, what   string // of adopt's part; "" for none
+		reaches      bool
+	}{
+		{"the interface", "uci delete network.WG0", "interface", "", false},
+		{"the phone's section", "uci delete network.@wireguard_WG0[0]", "peer", "phone", false},
+		{"the laptop's section", "uci delete network.@wireguard_WG0[1]", "", "", true},
+		{"the phone's route", "uci delete network.@wireguard_WG0[0].route_allowed_ips", "peer-route", "phone", true},
+		{"zone VPN", "uci delete firewall.@zone[2]", "zone", "", false},
+		{"input ACCEPT", "uci set firewall.@zone[2].input=REJECT", "zone-input", "", true},
+		{"masquerading", "uci delete firewall.@zone[2].masq", "zone-masq", "", true},
+		{"MSS clamping", "uci delete firewall.@zone[2].mtu_fix", "zone-mtu", "", true},
+		{"VPN to lan", "uci delete firewall.@forwarding[1]", "forwarding", "", false},
+		{"the NAT rule", "uci delete firewall.@nat[0]", "nat", "", true},
+		{"the port forward", "uci delete firewall.@redirect[0]", "redirect", "", false},
+		{"the key files", "rm /root/wg.sec", "key-file", "", true},
+		{"wg-installer-server", "opkg remove wg-installer-server", "wg-installer", "", true},
+		{"its login", "uci delete rpcd.@login[0]", "wg-installer-login", "", true},
+		{"its cron job", "sed -i /wginstaller/d /etc/crontabs/root", "wg-installer-cron", "", true},
+		{"qrencode", "opkg remove qrencode", "package", "qrencode", true},
+		{"luci-app-wireguard", "opkg remove luci-app-wireguard", "package", "luci-app-wireguard", true},
+	}
 	h := newHandmade(t, world.Options{Line: router.Line2203}, firstManual)
-	t.Log(h.w.Router.Unknown())
-	code, out, said := h.heimweg("--router", h.addr(), "adopt")
-	t.Logf("%d\n%s\n%s", code, out, said)
-	t.Log(h.read("home.toml"))
-	code, out, said = h.heimweg("plan")
-	t.Logf("%d\n%s\n%s", code, out, said)
-	h.sh("opkg remove wg-installer-server")
-	code, out, said = h.heimweg("apply", "--yes")
-	t.Logf("%d\n%s\n%s", code, out, said)
-	code, out, said = h.heimweg("plan")
-	t.Logf("%d\n%s\n%s", code, out, said)
+	v := h.adopt()
+	was := map[string]string{}
+	for _, name := range []string{"network", "firewall", "rpcd"} {
+		text, err := h.w.Router.ReadFile("/etc/config/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		was[name] = text
+	}
+	for _, r := range rows {
+		if r.code != "" {
+			i := slices.IndexFunc(v.Parts, func(p adopt.Part) bool { return p.Code == r.code && strings.Contains(p.What, r.what) })
+			if i < 0 {
+				t.Errorf("%s is not named", r.name)
+			} else if got := v.Parts[i].Verdict; (got == adopt.Needed) != !r.reaches {
+				t.Errorf("%s is called %s; the phone reaches the NAS without it: %v", r.name, got, r.reaches)
+			}
+		}
+		h.sh("set -e; " + r.script + "; uci commit")
+		h.restart()
+		h.reaches(r.reaches, "without "+r.name)
+		for name, text := range was {
+			if err := h.w.Router.WriteFile("/etc/config/"+name, text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

@@ -85,7 +85,7 @@ var feedPackages = []pkgDef{
 		"/usr/lib/ddns/dynamic_dns_updater.sh": "dynamic_dns_updater.sh"}},
 	{name: "ddns-scripts-services", size: 30000}, {name: "ddns-scripts-cloudflare", size: 9000, depends: []string{"ddns-scripts", "curl"}},
 	{name: "curl", size: 120000}, {name: "tcpdump-mini", size: 290000}, {name: "openssh-sftp-server", size: 60000},
-	{name: "wg-installer-server", size: 20000, depends: []string{"wireguard-tools"}},
+	{name: "wg-installer-server", size: 20000, depends: []string{"wireguard-tools"}, files: installerFiles},
 }
 
 type packages struct {
@@ -304,7 +304,7 @@ func (k *packages) unpack(d pkgDef) error {
 			return err
 		}
 	}
-	return nil
+	return k.settle(d)
 }
 
 func (k *packages) wipe(d pkgDef) {
