@@ -198,7 +198,7 @@ func boardName(s string) string {
 }
 
 // fileNames lists what the right file for a purpose is called on OpenWrt's
-// download server (facts eva.md 5.1; image types eva, eva-kernel,
+// download server (facts eva.md 3.1 and 5.1; image types eva, eva-kernel,
 // eva-filesystem, sysupgrade, kernel). version may be "".
 func fileNames(b Board, use Use, hwRevision int, version string) []string {
 	if version == "" {
@@ -206,6 +206,8 @@ func fileNames(b Board, use Use, hwRevision int, version string) []string {
 	}
 	stem := "openwrt-" + version + "-" + strings.ReplaceAll(b.Target, "/", "-") + "-" + b.Profile
 	switch {
+	case use == NetBoot && (strings.HasPrefix(version, "21.02") || strings.HasPrefix(version, "22.03")):
+		return []string{stem + "-initramfs-fit-uImage.itb"}
 	case use == NetBoot:
 		return []string{stem + "-initramfs-uImage.itb"}
 	case use == RAMBoot && b.Method == FromUBoot, use == WriteUBoot:
