@@ -2,6 +2,7 @@ package flash
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/heimweg/heimweg/internal/image/imagetest"
 	"github.com/heimweg/heimweg/internal/lab/device"
 	"github.com/heimweg/heimweg/internal/lab/evabox"
+	"github.com/heimweg/heimweg/internal/shell"
 )
 
 // Wrong files are refused before the box is touched: all of them when the person
@@ -58,6 +60,24 @@ func (r *rig) starts(what string) {
 	defer stop()
 	if err := r.box.Wait(ctx, what); err != nil {
 		r.t.Errorf("runs %q, not %q (%s)\n%s", r.box.Runs(), what, r.box.EVA.State(), r.box.Log())
+	}
+}
+
+// Only a system that says no wants a password; one that goes down in the middle of a
+// login says nothing.
+func TestWantsPassword(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&shell.AuthError{Tried: []string{"none"}, Offered: []string{"publickey", "password"}}, true},
+		{&shell.AuthError{Tried: []string{"none"}, Cause: io.EOF}, false},
+		{&shell.LostError{}, false},
+		{nil, false},
+	} {
+		if got := wantsPassword(c.err); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
 	}
 }
 

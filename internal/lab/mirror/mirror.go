@@ -108,8 +108,7 @@ func (m *Mirror) ImagePath(version, profile, typ string) string {
 	return ""
 }
 
-// Lookup says what an image is, also when bytes were appended to it, as flash does
-// with 0xFF.
+// Lookup says what an image is, by its bytes.
 func (m *Mirror) Lookup(image []byte) (Made, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
