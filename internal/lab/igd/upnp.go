@@ -45,6 +45,7 @@ func (s *Server) descriptions() []description {
 	upnp := func(path, where string, version int) {
 		d := description{path: path, device: fmt.Sprintf("urn:schemas-upnp-org:device:InternetGatewayDevice:%d", version)}
 		d.services = []control{{upnpService + s.connection(version), where + "WANIPConn1"}}
+		d.services = append(d.services, control{upnpService + "WANCommonInterfaceConfig:1", where + "WANCommonIFC1"})
 		if s.opt.Firewall6 && version == 2 {
 			d.services = append(d.services, control{upnpService + "WANIPv6FirewallControl:1", where + "WANIPv6Firewall1"})
 		}
@@ -69,11 +70,15 @@ func (s *Server) descriptions() []description {
 }
 
 // text is the document (UPnP Device Architecture 1.1, 2.3): the connection is
-// three devices deep, as in every IGD.
+// three devices deep, as in every IGD; what belongs to the line is one above.
 func (d description) text(maker, model string) string {
-	var services strings.Builder
+	var line, services strings.Builder
 	for i, c := range d.services {
-		fmt.Fprintf(&services, "<service><serviceType>%s</serviceType><serviceId>urn:upnp-org:serviceId:S%d</serviceId><SCPDURL>/S%d.xml</SCPDURL><controlURL>%s</controlURL><eventSubURL>/evt/%d</eventSubURL></service>",
+		to := &services
+		if strings.Contains(c.kind, "WANCommon") {
+			to = &line
+		}
+		fmt.Fprintf(to, "<service><serviceType>%s</serviceType><serviceId>urn:upnp-org:serviceId:S%d</serviceId><SCPDURL>/S%d.xml</SCPDURL><controlURL>%s</controlURL><eventSubURL>/evt/%d</eventSubURL></service>",
 			c.kind, i, i, c.path, i)
 	}
 	device := func(kind, more string) string {
@@ -83,7 +88,7 @@ func (d description) text(maker, model string) string {
 	version := d.device[strings.LastIndex(d.device, ":"):]
 	wan := strings.TrimSuffix(d.device[:strings.LastIndex(d.device, ":")], "InternetGatewayDevice")
 	inner := device(wan+"WANConnectionDevice"+version, "<serviceList>"+services.String()+"</serviceList>")
-	middle := device(wan+"WANDevice"+version, "<deviceList>"+inner+"</deviceList>")
+	middle := device(wan+"WANDevice"+version, "<serviceList>"+line.String()+"</serviceList><deviceList>"+inner+"</deviceList>")
 	return `<?xml version="1.0"?>` + "\n" + `<root xmlns="urn:schemas-upnp-org:device-1-0"><specVersion><major>1</major><minor>0</minor></specVersion>` +
 		device(d.device, "<deviceList>"+middle+"</deviceList>") + "</root>\n"
 }
@@ -247,6 +252,8 @@ func (a asking) do(kind, action string) (values, upnpError) {
 		return a.firewall6(action)
 	case strings.Contains(kind, "Layer3Forwarding") && action == "GetDefaultConnectionService":
 		return values{{"NewDefaultConnectionService", "1." + strings.TrimSuffix(a.s.connection(1), ":1") + ".1"}}, 0
+	case strings.Contains(kind, "WANCommonInterfaceConfig") && action == "GetCommonLinkProperties":
+		return values{{"NewWANAccessType", "DSL"}, {"NewLayer1UpstreamMaxBitRate", "40000000"}, {"NewLayer1DownstreamMaxBitRate", "100000000"}, {"NewPhysicalLinkStatus", "Up"}}, 0
 	case strings.Contains(kind, "MyFritz") && action == "GetInfo":
 		on := map[bool]string{true: "1", false: "0"}[a.s.opt.MyFRITZ != ""]
 		return values{{"NewEnabled", on}, {"NewDeviceRegistered", on}, {"NewDynDNSName", a.s.opt.MyFRITZ}, {"NewPort", "443"}}, 0
