@@ -331,7 +331,7 @@ func (w *walk) lostOutside(src netip.Addr) bool {
 	if w.direct() {
 		return src.IsPrivate()
 	}
-	if !w.f.Upstream.Asked || !src.IsPrivate() {
+	if !w.f.Upstream.RoutesKnown || !src.IsPrivate() {
 		return false
 	}
 	return !slices.ContainsFunc(w.f.Upstream.Routes, func(n netip.Prefix) bool { return n.Contains(src) })

@@ -70,8 +70,9 @@ type Upstream struct {
 	Public   netip.Addr // its public address; invalid: not known
 	Mappings []Mapping
 	// Routes are networks that it sends back to the home router (static routes);
-	// only looked at when Asked.
-	Routes []netip.Prefix
+	// only looked at when RoutesKnown: few ISP routers tell.
+	Routes      []netip.Prefix
+	RoutesKnown bool
 }
 
 // Mapping is one port that the ISP router sends inwards.
