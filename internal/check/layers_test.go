@@ -95,6 +95,7 @@ var table = map[string]row{
 	// What flows tell while they work; it stamps how long a stage took.
 	"internal/event":   {flow, nil},
 	"internal/flash":   {flow, []string{"internal/event"}},
+	"internal/locate":  {flow, []string{"internal/event"}},
 	"internal/openway": {flow, []string{"internal/event"}},
 	"internal/probe":   {flow, []string{"internal/event"}},
 	// An upgrade, and what is put back from a backup, end as every change does:
