@@ -36,6 +36,7 @@ type echoAnswer struct {
 	from       netip.Addr
 	reply      bool
 	kind, code byte
+	size       int // of the whole packet, bytes
 }
 
 func newNIC(inner tun.Device) *nic {
@@ -174,6 +175,19 @@ func (e *NoEchoError) Reason() string {
 // answered, and returns the time that one took. Errors: *NoEchoError,
 // *UnreachableError.
 func (t *Tunnel) Ping(ctx context.Context, to netip.Addr) (time.Duration, error) {
+	return t.ping(ctx, to, 0)
+}
+
+// Fits sends an echo request of size bytes, all headers inside the tunnel counted,
+// that nobody may fragment, one per second. It returns nil when the whole of it came
+// back; an answer in pieces is none. Errors: as Ping.
+func (t *Tunnel) Fits(ctx context.Context, to netip.Addr, size int) error {
+	_, err := t.ping(ctx, to, size)
+	return err
+}
+
+// ping with size 0 sends what ping usually sends, and takes any answer.
+func (t *Tunnel) ping(ctx context.Context, to netip.Addr, size int) (time.Duration, error) {
 	to = to.Unmap()
 	if err := t.allowed(to); err != nil {
 		return 0, err
@@ -227,15 +241,18 @@ func (t *Tunnel) Ping(ctx context.Context, to netip.Addr) (time.Duration, error)
 			delete(t.nic.echos, e)
 			t.nic.mu.Unlock()
 		})
-		t.nic.send(echoRequest(from, to, e))
+		t.nic.send(echoRequest(from, to, e, size))
 	}
 	send()
 	no := &NoEchoError{Addr: to}
 	for {
 		select {
 		case a := <-answers:
-			if a.reply {
+			if a.reply && a.size >= size {
 				return a.took, nil
+			}
+			if a.reply {
+				continue // in pieces
 			}
 			no.Sent, no.Waited = sent, time.Since(start)
 			no.From, no.Type, no.Code = a.from, a.kind, a.code
@@ -266,12 +283,18 @@ const (
 	timeExceeded4    = 11
 	lastIcmp6Error   = 127
 	fragmentOffset   = 0x1fff
+	dontFragment     = 0x40
 	ip4VersionLength = 0x45
 )
 
-// echoRequest builds an IP packet.
-func echoRequest(from, to netip.Addr, e echoID) []byte {
-	icmp := make([]byte, icmpHeader+echoPayload)
+// echoRequest builds an IP packet. With size it is as long as that, and must not be
+// fragmented (over IPv6 no packet is).
+func echoRequest(from, to netip.Addr, e echoID, size int) []byte {
+	header := ip6Header
+	if to.Is4() {
+		header = ip4Header
+	}
+	icmp := make([]byte, icmpHeader+max(echoPayload, size-header-icmpHeader))
 	binary.BigEndian.PutUint16(icmp[4:], e.id)
 	binary.BigEndian.PutUint16(icmp[6:], e.seq)
 	src, dst := from.AsSlice(), to.AsSlice()
@@ -282,13 +305,16 @@ func echoRequest(from, to netip.Addr, e echoID) []byte {
 		p[0] = ip4VersionLength
 		binary.BigEndian.PutUint16(p[2:], uint16(ip4Header+len(icmp)))
 		p[8], p[9] = hopLimit, icmp4
+		if size > 0 {
+			p[6] = dontFragment
+		}
 		copy(p[12:], src)
 		copy(p[16:], dst)
 		binary.BigEndian.PutUint16(p[10:], checksum(p))
 		return append(p, icmp...)
 	}
 	icmp[0] = echoRequest6
-	binary.BigEndian.PutUint16(icmp[2:], checksum(src, dst, []byte{0, 0, 0, byte(len(icmp)), 0, 0, 0, icmp6}, icmp))
+	binary.BigEndian.PutUint16(icmp[2:], checksum(src, dst, []byte{0, 0, byte(len(icmp) >> 8), byte(len(icmp)), 0, 0, 0, icmp6}, icmp))
 	p := make([]byte, ip6Header, ip6Header+len(icmp))
 	p[0] = 6 << 4
 	binary.BigEndian.PutUint16(p[4:], uint16(len(icmp)))
@@ -319,7 +345,7 @@ func parseEcho(p []byte) (echoID, echoAnswer, bool) {
 		return echoID{}, echoAnswer{}, false
 	}
 	six := p[0]>>4 == 6
-	a := echoAnswer{from: src, kind: icmp[0], code: icmp[1]}
+	a := echoAnswer{from: src, kind: icmp[0], code: icmp[1], size: len(p)}
 	quoted := six && icmp[0] <= lastIcmp6Error || !six && (icmp[0] == unreachable4 || icmp[0] == timeExceeded4)
 	switch {
 	case !six && icmp[0] == echoReply4, six && icmp[0] == echoReply6:

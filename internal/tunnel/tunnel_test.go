@@ -321,6 +321,38 @@ func (deaf) SetMark(uint32) error                            { return nil }
 func (deaf) BatchSize() int                                  { return 1 }
 func (deaf) ParseEndpoint(s string) (conn.Endpoint, error)   { return new(socket).ParseEndpoint(s) }
 
+// Big packets come through whole up to the far end's size, and an answer in pieces
+// does not count.
+func TestFits(t *testing.T) {
+	private := privateKey(t)
+	h := newHome(t, private.Public(), nil)
+	tun, err := Up(within(t, patience), h.config(private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tun.Close()
+	if err := tun.Handshake(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []netip.Addr{routerAddr4, routerAddr6} {
+		for _, size := range []int{100, 1280, 1420} {
+			if err := tun.Fits(within(t, patience), to, size); err != nil {
+				t.Errorf("%s, %d bytes: %v", to, size, err)
+			}
+		}
+		var none *NoEchoError
+		if err := tun.Fits(within(t, short), to, 1500); !errors.As(err, &none) {
+			t.Errorf("%s, 1500 bytes: %v", to, err)
+		}
+	}
+	if p := echoRequest(peerAddr4, routerAddr4, echoID{1, 1}, 1400); len(p) != 1400 || p[6] != dontFragment {
+		t.Errorf("%d bytes, flags %x", len(p), p[6])
+	}
+	if p := echoRequest(peerAddr6, routerAddr6, echoID{1, 1}, 1400); len(p) != 1400 {
+		t.Errorf("%d bytes", len(p))
+	}
+}
+
 func TestOutsideAllowedIPs(t *testing.T) {
 	private := privateKey(t)
 	h := newHome(t, private.Public(), nil)
@@ -515,7 +547,7 @@ func FuzzParseEcho(f *testing.F) {
 		if to.Is6() {
 			from = peerAddr6
 		}
-		p := echoRequest(from, to, echoID{7, 8})
+		p := echoRequest(from, to, echoID{7, 8}, 0)
 		f.Add(p)
 		f.Add(icmpError(to, 3, 3, p))
 		f.Add(icmpError(to, 1, 4, p[:30]))

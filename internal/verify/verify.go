@@ -108,6 +108,11 @@ type Request struct {
 	// first packet: a person takes this computer out of the house then, which may
 	// cut the connection to the router. nil: the computer stays.
 	Leave func(context.Context) error
+	// More is called while the tunnel stands, side by side with the test; nil: nothing.
+	More func(context.Context, *tunnel.Tunnel)
+	// Last is called when the test is over and the test peer is still known: with its
+	// configuration, whose Bind is used up. nil: nothing.
+	Last func(context.Context, tunnel.Config)
 	// Self is this computer's address in the home LAN: reaching oneself proves
 	// little, so it is not chosen as a target.
 	Self netip.Addr
@@ -151,6 +156,9 @@ func Run(ctx context.Context, sh openwrt.Shell, snap *router.Snapshot, r Request
 	if err == nil {
 		res.Hops = test(ctx, t, r, snap, tell)
 		t.Close()
+		if r.Last != nil {
+			r.Last(ctx, c)
+		}
 	}
 	// The router's counters tell where a packet without an answer came to. Who has
 	// left the house cannot ask; the router then removes the test peer by itself.
@@ -247,6 +255,9 @@ func test(ctx context.Context, t *tunnel.Tunnel, r Request, snap *router.Snapsho
 		func() Hop { return reachLAN(ctx, t, r, snap) },
 	} {
 		wg.Go(func() { rest[i] = f() })
+	}
+	if r.More != nil {
+		wg.Go(func() { r.More(ctx, t) })
 	}
 	wg.Wait()
 	return append(hops, rest...)
