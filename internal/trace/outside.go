@@ -89,6 +89,11 @@ func (w *walk) ispRouter() bool {
 			return w.mapped(h, m, own)
 		}
 	}
+	if w.f.Upstream.Partial {
+		w.f.Upstream.Why = fmt.Sprintf("its list by %s shows none, and need not show what a person has typed there", w.f.Upstream.How)
+		w.heard(&h)
+		return w.pass(h)
+	}
 	return w.die(h, end{cause: NoMapping, silent: true, note: w.learned(),
 		says: fmt.Sprintf("the ISP router sends UDP %d nowhere", port),
 		line: fmt.Sprintf("no mapping for UDP %d", port)})

@@ -63,7 +63,10 @@ type Endpoint struct {
 // Upstream is what is known of the ISP router.
 type Upstream struct {
 	// Asked: somebody could ask it. Else Mappings says nothing, and Why says why.
-	Asked    bool
+	Asked bool
+	// Partial: what is not among the Mappings may still be there. UPnP of many ISP
+	// routers lists what programs asked for, not what a person has typed.
+	Partial  bool
 	Why      string // completes "not known: "
 	How      string // "UPnP"
 	At       time.Time

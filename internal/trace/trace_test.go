@@ -175,6 +175,7 @@ func TestNothingTurnsGreen(t *testing.T) {
 	for name, forget := range map[string]func(*Facts){
 		"endpoint": func(f *Facts) { f.Endpoint = Endpoint{} },
 		"upstream": func(f *Facts) { f.Upstream = Upstream{} },
+		"mapping by hand": func(f *Facts) { f.Upstream.Mappings, f.Upstream.Partial = nil, true },
 		"knock": func(f *Facts) {
 			f.Knock = Knock{}
 			f.Home.Reach.NATToLAN = false
