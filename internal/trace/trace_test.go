@@ -173,8 +173,8 @@ func TestFreshAndSettled(t *testing.T) {
 // Mutation: whatever one fact is taken away, nothing turns green by it.
 func TestNothingTurnsGreen(t *testing.T) {
 	for name, forget := range map[string]func(*Facts){
-		"endpoint": func(f *Facts) { f.Endpoint = Endpoint{} },
-		"upstream": func(f *Facts) { f.Upstream = Upstream{} },
+		"endpoint":        func(f *Facts) { f.Endpoint = Endpoint{} },
+		"upstream":        func(f *Facts) { f.Upstream = Upstream{} },
 		"mapping by hand": func(f *Facts) { f.Upstream.Mappings, f.Upstream.Partial = nil, true },
 		"knock": func(f *Facts) {
 			f.Knock = Knock{}

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -392,21 +393,28 @@ func (l *errorList) note(err error) {
 }
 
 // verdict is what to tell of a search that found nothing: what something said
-// there, else silence.
+// there, else silence, else that all was closed.
 func (l *errorList) verdict(waited time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var closed error
+	silent := len(l.list) == 0
 	for _, err := range l.list {
-		if g, ok := err.(*GarbledError); ok {
-			return g
+		var g *GarbledError
+		var s *NoAnswerError
+		switch r := refused(err); {
+		case errors.As(err, &g), r != nil && r.Code == http.StatusForbidden:
+			return err
+		case errors.As(err, &s):
+			silent = true
+		case closed == nil || r != nil:
+			closed = err
 		}
 	}
-	for _, err := range l.list {
-		if r := refused(err); r != nil && r.Code == http.StatusForbidden {
-			return r
-		}
+	if silent {
+		return &NoAnswerError{Waited: waited}
 	}
-	return &NoAnswerError{Waited: waited}
+	return closed
 }
 
 // isPublic reports whether an address can be reached from everywhere.
