@@ -78,7 +78,7 @@ func (g Gateway) hand(name string) *hand {
 			sec = sec.With(uci.HiddenOpt("preshared_key", d.Preshared.Reveal()))
 		}
 		if d.Calls {
-			sec = sec.With(uci.Opt("endpoint_host", "another gateway"))
+			sec = sec.With(uci.Opt("endpoint_host", "its own address"))
 		}
 		p := peer{section: sec, key: d.Key, name: d.Name, disabled: d.Disabled}
 		for _, a := range d.Allowed {
@@ -178,7 +178,7 @@ func (q *quick) read(l string) error {
 // remark keeps a comment that may name the device before or in which it stands:
 // "# phone", "# Name = phone", "### Client phone", "# BEGIN_PEER phone".
 func (q *quick) remark(text string) {
-	for _, prefix := range []string{"name", "client", "friendly_name", "begin_peer", "device", "peer"} {
+	for _, prefix := range []string{"name", "client", "friendly_name", "begin_peer", "begin", "start", "device", "peer"} {
 		rest, ok := strings.CutPrefix(strings.ToLower(text), prefix)
 		if ok && rest != "" && strings.ContainsAny(rest[:1], " =:") {
 			text = strings.TrimLeft(text[len(prefix):], " =:")

@@ -88,7 +88,7 @@ func (p peer) why(x *hand) string {
 		return ""
 	}
 	if v, ok := p.section.Get("endpoint_host"); ok && v != "" {
-		return "the router itself calls " + p.called() + " at " + v
+		return "the gateway itself calls " + p.called() + " at " + v
 	}
 	for _, a := range p.allowed {
 		net, _ := x.network(a.typed.Addr().Is4())
@@ -100,6 +100,9 @@ func (p peer) why(x *hand) string {
 }
 
 func (p peer) called() string {
+	if p.name == "" && p.key.IsZero() {
+		return "a device without a key"
+	}
 	if p.name != "" {
 		return strconv.Quote(p.name)
 	}

@@ -1,8 +1,12 @@
 package adopt
 
 import (
+	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/firewall"
@@ -120,8 +124,26 @@ func (q *questions) outside() {
 	if at.IsValid() {
 		q.can[callIn] = in(datagram(stranger, at.Addr(), q.x.port))
 		q.can[callIn6] = in(datagram(stranger6, router6, q.x.port))
+		for _, p := range q.x.otherPorts() {
+			q.can[portWay(p)] = in(datagram(stranger, at.Addr(), p))
+		}
 	}
 }
+
+// otherPorts are ports that are not the tunnel's own and are forwarded to it:
+// devices may call them.
+func (x *hand) otherPorts() []uint16 {
+	var out []uint16
+	for _, sec := range x.snap.Config("firewall").OfType("redirect") {
+		n, err := strconv.ParseUint(strings.Join(words(sec.Values("src_dport")), " "), 10, 16)
+		if err == nil && n != 0 && uint16(n) != x.port && onlyPort(sec, "dest_port", x.port) && !slices.Contains(out, uint16(n)) {
+			out = append(out, uint16(n))
+		}
+	}
+	return out
+}
+
+func portWay(port uint16) way { return way(fmt.Sprintf("calls to UDP %d come in", port)) }
 
 // inside: what may a device do that is in?
 func (q *questions) inside() {
@@ -163,7 +185,10 @@ func (q *questions) inside() {
 	}
 }
 
-func lanWay(name string) way { return way("lan " + name) }
+// lanPrefix begins the ways to single home LANs, which toLAN stands for.
+const lanPrefix = "lan "
+
+func lanWay(name string) way { return way(lanPrefix + name) }
 
 // neighbour is an address in a home LAN that is not the router's.
 func (x *hand) neighbour(lan string) netip.Addr {
@@ -177,14 +202,20 @@ func (x *hand) neighbour(lan string) netip.Addr {
 	return netip.Addr{}
 }
 
+// importance is the order in which ways are told; another port comes first.
+var importance = []way{callIn, callIn6, toLAN, toUplink, toNet, toNames, toRouter, fromLAN, toOthers}
+
 // lost lists the ways that end, in the order of their importance.
 func lost(before, after map[way]bool) []way {
 	var out []way
-	for _, w := range []way{callIn, callIn6, toLAN, toUplink, toNet, toNames, toRouter, fromLAN, toOthers} {
-		if before[w] && !after[w] {
+	for w := range before {
+		if before[w] && !after[w] && !strings.HasPrefix(string(w), lanPrefix) {
 			out = append(out, w)
 		}
 	}
+	slices.SortFunc(out, func(a, b way) int {
+		return cmp.Or(slices.Index(importance, a)-slices.Index(importance, b), strings.Compare(string(a), string(b)))
+	})
 	return out
 }
 

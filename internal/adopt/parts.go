@@ -92,7 +92,7 @@ func (j *judge) peer(p peer, left string) {
 			name = hp.Name
 		}
 	}
-	sec, what := p.section.Name, "device "+name
+	sec, what := p.section.Name, "device "+strings.TrimPrefix(name, "a device ")
 	then := "goes; network." + (home.Peer{Name: name}).Section() + " takes its place, same keys"
 	switch {
 	case p.key.IsZero():
@@ -313,6 +313,9 @@ func (x *hand) reach(h *home.Home, can map[way]bool) {
 	}
 	if h.Uplink.Kind == home.OneArmed {
 		h.Reach.Internet = false
+	}
+	if other := x.otherPorts(); len(other) == 1 && !can[callIn] && can[portWay(other[0])] && h.Uplink.Kind != home.Direct {
+		h.Tunnel.EndpointPort = other[0]
 	}
 	lans := h.LANs[:0:0]
 	for _, l := range h.LANs {

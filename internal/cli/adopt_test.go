@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -90,9 +91,10 @@ uci commit
 type handmade struct {
 	*house
 	phone, laptop key.Private
+	psk           string // the phone's preshared key, "" for none
 	key           string // the gateway's public key, in every device's configuration
 	iface         string
-	port          int
+	port, call    int    // what the router listens on, and what devices call
 	network       string // "192.168.20"
 }
 
@@ -101,6 +103,9 @@ func (h *handmade) named(recipe string) {
 	at := func(re string) string { return regexp.MustCompile(re).FindStringSubmatch(recipe)[1] }
 	h.iface = at(`network\.(\w+)\.proto='wireguard'`)
 	h.port, _ = strconv.Atoi(at(`listen_port='(\d+)'`))
+	if h.call = h.port; strings.Contains(recipe, "src_dport='443'") {
+		h.call = 443
+	}
 	h.network = at(`addresses='([\d.]+)\.1/`)
 }
 
@@ -118,10 +123,14 @@ func newHandmade(t testing.TB, o world.Options, recipe string) *handmade {
 	h.named(recipe)
 	h.phone, h.laptop = newKey(t), newKey(t)
 	h.settle()
-	h.sh(strings.NewReplacer("PHONE", h.phone.Public().String(), "LAPTOP", h.laptop.Public().String()).Replace(recipe))
+	if psk, err := key.NewPreshared(rand.Reader); err == nil && strings.Contains(recipe, "SHARED") {
+		h.psk = psk.Reveal()
+	}
+	h.sh(strings.NewReplacer("PHONE", h.phone.Public().String(), "LAPTOP", h.laptop.Public().String(),
+		"SECRET", h.phone.Reveal(), "SHARED", h.psk).Replace(recipe))
 	h.key = h.server()
 	h.restart()
-	if err := w.MapPort(uint16(h.port)); err != nil {
+	if err := w.MapPort(uint16(h.call)); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -169,8 +178,12 @@ func (h *handmade) server() string {
 
 // conf is the phone's configuration as the guide has it.
 func (h *handmade) conf() string {
-	return fmt.Sprintf("[Interface]\nPrivateKey=%s\nAddress=%s.2/32\nMTU=1400\n[Peer]\nEndpoint=%s:%d\nPublicKey=%s\nAllowedIPs=%s.0/24, 192.168.1.0/24\n",
-		h.phone.Reveal(), h.network, world.EndpointName, h.port, h.key, h.network)
+	shared := ""
+	if h.psk != "" {
+		shared = "PresharedKey=" + h.psk + "\n"
+	}
+	return fmt.Sprintf("[Interface]\nPrivateKey=%s\nAddress=%s.2/32\nMTU=1400\n[Peer]\nEndpoint=%s:%d\nPublicKey=%s\n%sAllowedIPs=%s.0/24, %s\n",
+		h.phone.Reveal(), h.network, world.EndpointName, h.call, h.key, shared, h.network, netip.PrefixFrom(h.w.NAS.Addr(), 24).Masked())
 }
 
 // thirdText is the set-up of the third text: 23.05 behind an ISP router, with keys
@@ -355,7 +368,7 @@ func (h *handmade) died(fates []lab.Fate, since uint64, stranger bool) bool {
 		if f.Seq <= since {
 			return false
 		}
-		call := int(f.Packet.DstPort) == h.port
+		call := int(f.Packet.DstPort) == h.call || int(f.Packet.DstPort) == h.port
 		if f.Outcome == lab.Delivered {
 			return stranger && call && f.Where == world.RouterName
 		}
@@ -520,3 +533,189 @@ func TestAdoptRemovals(t *testing.T) {
 		}
 	}
 }
+
+// luci is a tunnel as LuCI makes it on 23.05 and later, in a zone of the name that
+// heimweg uses, with the devices' keys kept for their QR codes, and a way from the
+// home LAN to the devices.
+const luci = `set -e
+uci set network.wg0=interface
+uci set network.wg0.proto='wireguard'
+uci set network.wg0.private_key="$(wg genkey)"
+uci set network.wg0.listen_port='51820'
+uci add_list network.wg0.addresses='10.14.0.1/24'
+uci set network.wg0.mtu='1400'
+uci add network wireguard_wg0 >/dev/null
+uci set network.@wireguard_wg0[-1].description="Anna's Phone"
+uci set network.@wireguard_wg0[-1].public_key='PHONE'
+uci set network.@wireguard_wg0[-1].private_key='SECRET'
+uci set network.@wireguard_wg0[-1].preshared_key='SHARED'
+uci add_list network.@wireguard_wg0[-1].allowed_ips='10.14.0.2'
+uci set network.@wireguard_wg0[-1].persistent_keepalive='25'
+uci add network wireguard_wg0 >/dev/null
+uci set network.@wireguard_wg0[-1].public_key='LAPTOP'
+uci set network.@wireguard_wg0[-1].disabled='1'
+uci add_list network.@wireguard_wg0[-1].allowed_ips='10.14.0.3/32'
+uci add firewall zone >/dev/null
+uci set firewall.@zone[-1].name='vpn'
+uci set firewall.@zone[-1].input='ACCEPT'
+uci set firewall.@zone[-1].output='ACCEPT'
+uci set firewall.@zone[-1].forward='ACCEPT'
+uci add_list firewall.@zone[-1].network='wg0'
+uci add firewall forwarding >/dev/null
+uci set firewall.@forwarding[-1].src='vpn'
+uci set firewall.@forwarding[-1].dest='lan'
+uci add firewall forwarding >/dev/null
+uci set firewall.@forwarding[-1].src='vpn'
+uci set firewall.@forwarding[-1].dest='wan'
+uci add firewall forwarding >/dev/null
+uci set firewall.@forwarding[-1].src='lan'
+uci set firewall.@forwarding[-1].dest='vpn'
+uci add firewall rule >/dev/null
+uci set firewall.@rule[-1].name='Allow-WG'
+uci set firewall.@rule[-1].src='wan'
+uci add_list firewall.@rule[-1].proto='udp'
+uci set firewall.@rule[-1].dest_port='51820'
+uci set firewall.@rule[-1].target='ACCEPT'
+uci commit
+`
+
+const (
+	withOpkg = "opkg update >/dev/null; opkg install wireguard-tools >/dev/null\n"
+	withApk  = "apk update >/dev/null; apk add ip-tiny wireguard-tools >/dev/null\n"
+)
+
+// Other ways to set a gateway up, each moved with the phone in it.
+func TestAdoptSetups(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, recipe string
+		opt          world.Options
+		apply        []string
+		parts        map[string]adopt.Verdict
+		note         string
+		check        func(t *testing.T, h *handmade, w home.Home)
+	}{
+		{"LuCI's on 24.10", withOpkg + luci, world.Options{Line: router.Line2410}, []string{"--accept-risk=forgets-keys"},
+			map[string]adopt.Verdict{"peer-private-key": adopt.Unsafe, "zone-forward": adopt.Unsafe, "rule": adopt.Needed}, "do not reach each other", luciCheck},
+		{"LuCI's on 25.12", withApk + luci, world.Options{Line: router.Line2512}, []string{"--accept-risk=forgets-keys"},
+			map[string]adopt.Verdict{"peer-private-key": adopt.Unsafe}, "", luciCheck},
+		{"one-armed with a NAT rule", withOpkg + oneArmedRecipe, world.Options{Line: router.Line2410, Uplink: home.OneArmed}, nil,
+			map[string]adopt.Verdict{"nat": adopt.Needed, "forwarding": adopt.Needed}, "",
+			func(t *testing.T, _ *handmade, w home.Home) {
+				if w.Uplink.Kind != home.OneArmed || !w.Reach.HomeLAN || !w.Reach.NATToLAN {
+					t.Errorf("%+v", w)
+				}
+			}},
+		{"another port outside, on 21.02", withOpkg + otherPortRecipe, world.Options{Line: router.Line2102}, nil,
+			map[string]adopt.Verdict{"redirect": adopt.Needed, "rule": adopt.Redundant}, "",
+			func(t *testing.T, h *handmade, _ home.Home) {
+				out, _, _ := h.w.Router.Sh("uci show firewall | grep redirect; uci show firewall | grep mine")
+				if !strings.Contains(out, "redirect[0].dest='vpn'") || !strings.Contains(out, "mine.src='vpn'") {
+					t.Errorf("what home.toml has no word for did not stay:\n%s", out)
+				}
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHandmade(t, c.opt, c.recipe)
+			h.reaches(true, "as it was set up")
+			v := h.adopt("--endpoint", world.EndpointName)
+			for code, verdict := range c.parts {
+				if !hasPart(v, code, verdict, "") {
+					t.Errorf("%s is not named %s:\n%+v", code, verdict, v.Parts)
+				}
+			}
+			if !strings.Contains(strings.Join(v.Notes, "\n"), c.note) {
+				t.Errorf("notes: %v", v.Notes)
+			}
+			if len(c.apply) > 0 {
+				if code, _, said := h.heimweg("apply", "--yes"); code != 4 || !strings.Contains(said, c.apply[0]) {
+					t.Errorf("keys went without being asked for: exit code %d\n%s", code, said)
+				}
+			}
+			h.move(c.apply...)
+			f, err := home.Parse("home.toml", []byte(h.read("home.toml")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.check(t, h, f.Home)
+		})
+	}
+}
+
+func luciCheck(t *testing.T, h *handmade, w home.Home) {
+	if len(w.Peers) != 2 || w.Peers[0].Name != "annas-phone" || !w.Peers[0].Preshared || w.Peers[1].Name != "device-3" || !w.Peers[1].Disabled ||
+		w.Tunnel.MTU != 1400 || !w.Reach.Internet || !w.Reach.UplinkLAN {
+		t.Errorf("%+v", w)
+	}
+	out, _, _ := h.w.Router.Sh("uci show network; uci show firewall")
+	if strings.Contains(out, h.phone.Reveal()) || !strings.Contains(out, h.psk) || !strings.Contains(out, "forwarding[1].dest='vpn'") {
+		t.Errorf("after the move:\n%s", out)
+	}
+}
+
+const oneArmedRecipe = `set -e
+uci set network.home_vpn=interface
+uci set network.home_vpn.proto='wireguard'
+uci set network.home_vpn.private_key="$(wg genkey)"
+uci set network.home_vpn.listen_port='51999'
+uci set network.home_vpn.addresses='10.9.0.1/24'
+uci add network wireguard_home_vpn >/dev/null
+uci set network.@wireguard_home_vpn[-1].public_key='PHONE'
+uci set network.@wireguard_home_vpn[-1].allowed_ips='10.9.0.2/32'
+uci set firewall.tun=zone
+uci set firewall.tun.name='tun'
+uci set firewall.tun.network='home_vpn'
+uci set firewall.tun.input='REJECT'
+uci set firewall.tun.output='ACCEPT'
+uci set firewall.tun.forward='REJECT'
+uci set firewall.tun2lan=forwarding
+uci set firewall.tun2lan.src='tun'
+uci set firewall.tun2lan.dest='lan'
+uci set firewall.hide=nat
+uci set firewall.hide.name='hide'
+uci set firewall.hide.src='lan'
+uci set firewall.hide.src_ip='10.9.0.0/24'
+uci set firewall.hide.dest_ip='192.168.2.0/24'
+uci set firewall.hide.target='MASQUERADE'
+uci set firewall.hide.proto='all'
+uci commit
+`
+
+// otherPortRecipe: devices call port 443, which a port forward sends to the
+// tunnel's own; and a rule of the household's for the tunnel's zone.
+const otherPortRecipe = `set -e
+uci set network.WG=interface
+uci set network.WG.proto='wireguard'
+uci set network.WG.private_key="$(wg genkey)"
+uci set network.WG.listen_port='51820'
+uci set network.WG.addresses='10.9.0.1/24'
+uci add network wireguard_WG >/dev/null
+uci set network.@wireguard_WG[-1].public_key='PHONE'
+uci set network.@wireguard_WG[-1].allowed_ips='10.9.0.2/32'
+uci add firewall zone >/dev/null
+uci set firewall.@zone[-1].name='road'
+uci set firewall.@zone[-1].network='WG'
+uci set firewall.@zone[-1].input='REJECT'
+uci set firewall.@zone[-1].output='ACCEPT'
+uci set firewall.@zone[-1].forward='REJECT'
+uci add firewall forwarding >/dev/null
+uci set firewall.@forwarding[-1].src='road'
+uci set firewall.@forwarding[-1].dest='lan'
+uci add firewall redirect >/dev/null
+uci set firewall.@redirect[-1].name='https'
+uci set firewall.@redirect[-1].proto='udp'
+uci set firewall.@redirect[-1].src='wan'
+uci set firewall.@redirect[-1].src_dport='443'
+uci set firewall.@redirect[-1].dest='road'
+uci set firewall.@redirect[-1].dest_ip='10.9.0.1'
+uci set firewall.@redirect[-1].dest_port='51820'
+uci set firewall.@redirect[-1].target='DNAT'
+uci set firewall.mine=rule
+uci set firewall.mine.name='mine'
+uci set firewall.mine.src='road'
+uci set firewall.mine.proto='tcp'
+uci set firewall.mine.dest_port='8080'
+uci set firewall.mine.target='ACCEPT'
+uci commit
+`
