@@ -45,7 +45,7 @@ func real(t testing.TB) (*evabox.Box, *Box) {
 func TestOverLoopback(t *testing.T) {
 	b, box := real(t)
 	defer box.Close()
-	image := evabox.Image4040(1_000_000, 2_000_000)
+	image := evabox.Image4040(200_000, 400_000)
 	e, err := box.Environment(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func (b *bench) untouched() {
 	}
 }
 
-func image4040() []byte { return evabox.Image4040(1_500_000, 2_000_000) }
+func image4040() []byte { return evabox.Image4040(100_000, 300_000) }
 
 // The whole way of a 4040: found, held, read, written, checked, started. The
 // dialogue is the one of the facts, line by line.
@@ -410,12 +410,12 @@ func TestSendFails(t *testing.T) {
 		"reset while erasing":  {evabox.Options{Faults: evabox.Faults{ResetErase: true}}, want{lost: true, erased: true}},
 		"power cut erasing":    {evabox.Options{Faults: evabox.Faults{PowerCutErase: true}}, want{lost: true, erased: true, after: 300 * time.Second}},
 		"reset at byte 1":      {evabox.Options{Faults: evabox.Faults{ResetAt: 1}}, want{lost: true, erased: true}},
-		"reset in the middle":  {evabox.Options{Faults: evabox.Faults{ResetAt: 1_234_567}}, want{lost: true, erased: true}},
-		"power cut writing":    {evabox.Options{Faults: evabox.Faults{PowerCutAt: 1_234_567}}, want{lost: true, erased: true, after: 60 * time.Second}},
+		"reset in the middle":  {evabox.Options{Faults: evabox.Faults{ResetAt: 654_321}}, want{lost: true, erased: true}},
+		"power cut writing":    {evabox.Options{Faults: evabox.Faults{PowerCutAt: 654_321}}, want{lost: true, erased: true, after: 60 * time.Second}},
 		"store failed":         {reply("stored", "501 store failed"), want{refused: 501, erased: true}},
 		"no 226":               {reply("stored", "-"), want{lost: true, erased: true, after: 60 * time.Second}},
 		"gibberish for 226":    {reply("stored", "all good"), want{strange: true, erased: true}},
-		"restarts by itself":   {evabox.Options{Faults: evabox.Faults{RebootAfter: 15 * time.Second}}, want{lost: true, erased: true}},
+		"restarts by itself":   {evabox.Options{Faults: evabox.Faults{RebootAfter: 6 * time.Second}}, want{lost: true, erased: true}},
 		"PASV refused, both":   {evabox.Options{Faults: evabox.Faults{Passive: "none", NoEnv: true}}, want{refused: 502}},
 		"227 without a number": {evabox.Options{Faults: evabox.Faults{Form227: "Entering Passive Mode %.0s"}}, want{strange: true}},
 	} {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/heimweg/heimweg/internal/check/need"
 	"github.com/heimweg/heimweg/internal/lab/evabox"
 )
 
@@ -27,9 +28,9 @@ type way struct {
 }
 
 var ways = []way{
-	{"4040", []Role{Firmware}, [][]byte{evabox.Image4040(100_000, 200_000)}, []string{"mtd1"}, evabox.OpenWrt},
-	{"450E", []Role{Firmware}, [][]byte{evabox.ImageNOR(300_000, 500_000)}, []string{"mtd1"}, evabox.OpenWrt},
-	{"3370", []Role{Kernel, Filesystem}, [][]byte{evabox.ImageRAM(200_000, false), bytes.Repeat([]byte("ubi"), 100_000)}, []string{"mtd1", "mtd0"}, ""},
+	{"4040", []Role{Firmware}, [][]byte{evabox.Image4040(20_000, 30_000)}, []string{"mtd1"}, evabox.OpenWrt},
+	{"450E", []Role{Firmware}, [][]byte{evabox.ImageNOR(60_000, 100_000)}, []string{"mtd1"}, evabox.OpenWrt},
+	{"3370", []Role{Kernel, Filesystem}, [][]byte{evabox.ImageRAM(50_000, false), bytes.Repeat([]byte("ubi"), 20_000)}, []string{"mtd1", "mtd0"}, ""},
 	{"7412", []Role{Initramfs}, [][]byte{evabox.ImageRAM(400_000, false)}, []string{"0x87f9e000 0x88000000"}, evabox.OpenWrt},
 }
 
@@ -61,6 +62,13 @@ func (w way) once(b *bench) (out Outcome, sent, err error) {
 	return out, nil, box.Reboot(b.ctx)
 }
 
+func (w way) size() (n int64) {
+	for _, i := range w.images {
+		n += int64(len(i))
+	}
+	return n
+}
+
 // same reports whether the box holds all that was sent.
 func (w way) same(b *bench) bool {
 	for i, part := range w.stores {
@@ -71,20 +79,20 @@ func (w way) same(b *bench) bool {
 	return true
 }
 
-// Hundreds of random faults over all knobs, steps and bytes, on every kind of box:
+// Random faults, hundreds in the long form, over all knobs, steps and bytes, on every kind of box:
 // never a bricked box, never a success that is none, nothing written that was not
 // planned, every error of a kind that the flow can explain and honest about what
 // was erased, and the next run ends well.
 func TestRandomFaults(t *testing.T) {
 	t.Parallel()
-	runs := 500
-	if testing.Short() {
-		runs = 50
+	runs := 80
+	if need.Long() {
+		runs = 500
 	}
 	used := map[string]bool{}
 	for seed := range runs {
 		w := ways[seed%len(ways)]
-		f := randomFaults(rand.New(rand.NewPCG(7, uint64(seed))), used)
+		f := randomFaults(rand.New(rand.NewPCG(7, uint64(seed))), w.size(), used)
 		opt := evabox.Options{Model: w.model, Faults: f, Times: evabox.Times{Window: time.Duration(1500+seed*61%8500) * time.Millisecond}}
 		in(t, opt, func(b *bench) {
 			out, sent, err := w.once(b)
@@ -146,8 +154,8 @@ func judge(b *bench, w way, said string, out Outcome, sent, err error) {
 	}
 }
 
-// randomFaults sets one knob, or two.
-func randomFaults(rnd *rand.Rand, used map[string]bool) (f evabox.Faults) {
+// randomFaults sets one knob, or two; size is how much is sent.
+func randomFaults(rnd *rand.Rand, size int64, used map[string]bool) (f evabox.Faults) {
 	pick := func(of ...string) string { return of[rnd.IntN(len(of))] }
 	upTo := func(d time.Duration) time.Duration { return 1 + time.Duration(rnd.Int64N(int64(d))) }
 	knobs := map[string]func(){
@@ -160,8 +168,8 @@ func randomFaults(rnd *rand.Rand, used map[string]bool) (f evabox.Faults) {
 		"BannerDelay":   func() { f.BannerDelay = upTo(5 * time.Second) },
 		"ResetConnects": func() { f.ResetConnects = 1 + rnd.IntN(5) },
 		"ResetErase":    func() { f.ResetErase = true },
-		"ResetAt":       func() { f.ResetAt = 1 + rnd.Int64N(900_000) },
-		"PowerCutAt":    func() { f.PowerCutAt = 1 + rnd.Int64N(900_000) },
+		"ResetAt":       func() { f.ResetAt = 1 + rnd.Int64N(size) },
+		"PowerCutAt":    func() { f.PowerCutAt = 1 + rnd.Int64N(size) },
 		"PowerCutErase": func() { f.PowerCutErase = true },
 		"NeverErased":   func() { f.NeverErased = true },
 		"Replies": func() {

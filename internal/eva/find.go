@@ -191,7 +191,7 @@ func (s *search) watch(ctx context.Context, a netip.Addr) chan struct{} {
 		alive, limit := false, tryTCP
 		for ctx.Err() == nil {
 			hurry := k
-			if s.try(ctx, a, k, alive, limit) { // a system that runs greets all the time
+			if s.try(ctx, a, k, alive, limit) { // what runs there greets all the time
 				hurry = nil
 			}
 			was := alive
@@ -231,10 +231,10 @@ func (s *search) kick(ctx context.Context, a netip.Addr) {
 }
 
 // try makes one connection, which holds a box that is in its window, and finds
-// out what answers; it reports whether that refused. A kick ends an attempt that
+// out what answers; it reports whether that is no bootloader for us. A kick ends an attempt that
 // waits for nothing; one that began with a kick has its time, or a box that
 // answers more often than it takes connections would never be held.
-func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, alive bool, limit time.Duration) (closed bool) {
+func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, alive bool, limit time.Duration) (other bool) {
 	dctx, stop := context.WithTimeout(ctx, limit)
 	defer stop()
 	kicked := make(chan struct{})
@@ -270,10 +270,12 @@ func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, aliv
 	b := newBox(s.net, a, c)
 	if err := b.login(ctx); err != nil {
 		c.Close()
-		if ctx.Err() == nil {
-			s.saw(sightOf(a, err))
+		if ctx.Err() != nil {
+			return false
 		}
-		return false
+		x := sightOf(a, err)
+		s.saw(x)
+		return x.What != Dropped
 	}
 	select {
 	case s.found <- b:

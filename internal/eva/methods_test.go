@@ -32,7 +32,7 @@ func TestMethodA(t *testing.T) {
 		}
 		in(t, evabox.Options{Model: "450E", Env: map[string]string{"HWRevision": board.HWRevisions[0],
 			"mtd1": Span{0x90020000, 0x90020000 + board.MTD1}.String(), "mtd2": "0x90000000,0x90020000"}}, func(b *bench) {
-			image := evabox.ImageNOR(1_500_000, 2_000_000)
+			image := evabox.ImageNOR(300_000, 400_000)
 			box, out, err := b.flash(image, nil)
 			if err != nil || out.Checks[0].Verdict != Same {
 				t.Fatalf("%s: %v %+v", board.Name, err, out)
@@ -52,12 +52,12 @@ func TestMethodA(t *testing.T) {
 func TestMethodC(t *testing.T) {
 	in(t, evabox.Options{Model: "3370"}, func(b *bench) {
 		box := b.find()
-		kernel, root := bytes.Repeat([]byte("k"), 3_000_000), bytes.Repeat([]byte("r"), 5_000_000)
+		kernel, root := bytes.Repeat([]byte("k"), 300_000), bytes.Repeat([]byte("r"), 500_000)
 		p, err := NewPlan(b.env(box), file(Kernel, kernel), file(Filesystem, root))
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := "set linux_fs_start to 0\nreplace mtd1 by the kernel (3000000 of 4194304 bytes)\nreplace mtd0 by the filesystem (5000000 of 50331648 bytes)"
+		want := "set linux_fs_start to 0\nreplace mtd1 by the kernel (300000 of 4194304 bytes)\nreplace mtd0 by the filesystem (500000 of 50331648 bytes)"
 		if p.String() != want || !slices.Equal(p.Roles(), []Role{Kernel, Filesystem}) {
 			t.Errorf("plan:\n%s", p)
 		}
@@ -75,9 +75,9 @@ func TestMethodC(t *testing.T) {
 // The second file of method C fails: the first is gone already, and the error
 // says so.
 func TestMethodCSecondFails(t *testing.T) {
-	in(t, evabox.Options{Model: "3370", Faults: evabox.Faults{ResetAt: 4_000_000}}, func(b *bench) {
+	in(t, evabox.Options{Model: "3370", Faults: evabox.Faults{ResetAt: 400_000}}, func(b *bench) {
 		box := b.find()
-		kernel, root := bytes.Repeat([]byte("k"), 3_000_000), bytes.Repeat([]byte("r"), 5_000_000)
+		kernel, root := bytes.Repeat([]byte("k"), 300_000), bytes.Repeat([]byte("r"), 500_000)
 		p, err := NewPlan(b.env(box), file(Kernel, kernel), file(Filesystem, root))
 		if err != nil {
 			t.Fatal(err)
@@ -98,7 +98,7 @@ func TestMethodD(t *testing.T) {
 			if !slices.Contains(Usual(), box.Addr()) {
 				t.Errorf("at %s", box.Addr())
 			}
-			image := evabox.ImageRAM(5_000_000, false)
+			image := evabox.ImageRAM(1_000_000, false)
 			p, err := NewPlan(b.env(box), file(Initramfs, image))
 			if err != nil {
 				t.Fatal(err)
@@ -112,7 +112,7 @@ func TestMethodD(t *testing.T) {
 			if b.box.Env("linux_fs_start") != "0" {
 				t.Error("linux_fs_start is not 0")
 			}
-			if got := b.box.Stores(); !slices.Equal(got, []string{"0x87b3b000 0x88000000"}) {
+			if got := b.box.Stores(); !slices.Equal(got, []string{"0x87f0b000 0x88000000"}) {
 				t.Errorf("STOR %v", got)
 			}
 			if b.box.Flash("mtd1") != nil || b.box.Flash("mtd0") != nil {
@@ -150,7 +150,7 @@ func TestMethodE(t *testing.T) {
 		if maker, ok := e.NAND(); !ok || maker != 0xC2 {
 			t.Errorf("NAND %x", maker)
 		}
-		uboot, next := evabox.ImageRAM(400_000, true), evabox.ImageRAM(6_000_000, false)
+		uboot, next := evabox.ImageRAM(400_000, true), evabox.ImageRAM(1_500_000, false)
 		p, err := NewPlan(e, file(SecondBoot, uboot))
 		if err != nil {
 			t.Fatal(err)
