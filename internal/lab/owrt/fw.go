@@ -25,6 +25,8 @@ type fwall struct {
 	trk  *firewall.Tracker
 	gone []string // devices that went down, for the tracker
 	doc  *uci.Document
+
+	loading sync.Mutex // one load at a time, from the look at the interfaces on
 }
 
 type hit struct {
@@ -60,6 +62,8 @@ func (w *fwall) compile() (*firewall.Ruleset, []firewall.Warning, *uci.Document)
 // load makes the ruleset anew from the files. It is one transaction: when nft
 // refuses it, the old one stays.
 func (w *fwall) load(out io.Writer, start bool) int {
+	w.loading.Lock() // as fw4's own lock file: whoever looks later also loads later
+	defer w.loading.Unlock()
 	rs, warn, doc := w.compile()
 	for _, x := range warn {
 		if out != nil {

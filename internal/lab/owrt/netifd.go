@@ -31,6 +31,8 @@ type netifd struct {
 	routes   []uci.Section
 	watching bool
 	blip     bool // the switch is being reprogrammed
+
+	telling sync.Mutex // one configure at a time, from the look at the interfaces on
 }
 
 // netif is one interface of netifd.
@@ -595,6 +597,8 @@ func (n *netifd) configure() {
 	if st == nil {
 		return
 	}
+	n.telling.Lock() // whoever looks later also tells later
+	defer n.telling.Unlock()
 	n.mu.Lock()
 	type dev struct {
 		i  lab.Iface

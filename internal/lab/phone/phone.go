@@ -308,7 +308,7 @@ type Counter struct {
 	done           sync.WaitGroup
 }
 
-// KeepPinging pings to every interval, each with a second to answer, until Stop.
+// KeepPinging pings to every interval, each with plenty of time to answer, until Stop.
 // A test uses it to show that a change at home cost this phone no packet.
 func (p *Phone) KeepPinging(to netip.Addr, every time.Duration) *Counter {
 	ctx, stop := context.WithCancel(context.Background())
@@ -324,7 +324,7 @@ func (p *Phone) KeepPinging(to netip.Addr, every time.Duration) *Counter {
 			}
 			c.count(&c.sent)
 			c.done.Go(func() {
-				one, cancel := context.WithTimeout(context.Background(), time.Second)
+				one, cancel := context.WithTimeout(context.Background(), 15*time.Second) // a lost one is never answered; a late one tells of a busy machine
 				defer cancel()
 				if _, err := p.Ping(one, to); err == nil {
 					c.count(&c.answered)
