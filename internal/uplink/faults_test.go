@@ -19,7 +19,7 @@ import (
 // A port that leads elsewhere stays as it is, whoever asked for it and however.
 func TestConflict(t *testing.T) {
 	nas := netip.MustParseAddrPort("192.168.2.17:51820")
-	for _, opt := range []igd.Options{{UPnP: 1}, {UPnP: 2}, {PCP: true}, {NATPMP: true}, {UPnP: 2, Faults: igd.Faults{NoReadBack: true}}} {
+	for _, opt := range []igd.Options{{UPnP: 1}, {UPnP: 2}, {PCP: true}, {NATPMP: true}, {UPnP: 2, Faults: igd.Faults{NoReadBack: true}}, {PCP: true, Faults: igd.Faults{NoOptions: true}}} {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHall(t, opt)
 			h.box.Map("udp", 51820, nas)
@@ -280,6 +280,33 @@ func TestDirectIsDead(t *testing.T) {
 		o.Direct = uplink.Way{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no route") },
 			ListenUDP: out(h.phone).ListenUDP}
 		if m := h.mustMap(h.ask(o), wireguard); !m.Confirmed || !h.reached(51820) {
+			t.Errorf("%+v", m)
+		}
+	})
+}
+
+// The other way is taken, too, when this computer does not get there any more.
+func TestDirectDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, igd.Options{UPnP: 2})
+		o := h.behind()
+		dead := false
+		o.Direct.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dead {
+				return nil, errors.New("no route")
+			}
+			return h.router.Dial(ctx, network, address)
+		}
+		g := h.ask(o)
+		dead = true
+		if _, err := g.Map(t.Context(), wireguard); err == nil || !strings.Contains(err.Error(), "UPnP: no way there: no route") {
+			t.Error(err)
+		}
+		o.Via = uplink.Way{Dial: h.router.Dial}
+		dead = false
+		g = h.ask(o)
+		dead = true
+		if m := h.mustMap(g, wireguard); !m.Confirmed || !h.reached(51820) {
 			t.Errorf("%+v", m)
 		}
 	})

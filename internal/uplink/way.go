@@ -62,7 +62,7 @@ func (g *Gateway) over(ctx context.Context, p Protocol, before string, f func(co
 	for _, w := range list {
 		a := g.try(ctx, p, w.name, func(ctx context.Context) error { return f(ctx, w) })
 		tried = append(tried, a)
-		if a.Err == nil || ctx.Err() != nil || !another(a.Err, w) {
+		if a.Err == nil || ctx.Err() != nil || !another(a.Err) {
 			break
 		}
 	}
@@ -76,8 +76,8 @@ func (g *Gateway) try(ctx context.Context, p Protocol, name string, f func(conte
 	return Attempt{Protocol: p, Way: name, Err: plain(ctx, err, started), Took: time.Since(started)}
 }
 
-// another reports whether another way may do better.
-func another(err error, w way) bool {
+// another reports whether another way may do better: this one led nowhere.
+func another(err error) bool {
 	var silent *NoAnswerError
 	var gone *UnreachableError
 	var no *RefusedError
@@ -85,7 +85,7 @@ func another(err error, w way) bool {
 	case errors.As(err, &silent), errors.As(err, &gone):
 		return true
 	case errors.As(err, &no):
-		return no.Why == SwitchedOff && no.Code == 0 || !w.own && no.Why == NotForOthers
+		return no.Why == SwitchedOff && no.Code == 0
 	}
 	return false
 }

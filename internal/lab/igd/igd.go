@@ -62,6 +62,7 @@ type Faults struct {
 	Forgetful     bool          // says "mapped" and has no such entry when asked
 	MaxLease      time.Duration // the most it grants; 0: a week, for PCP and NAT-PMP a day
 	NoReadBack    bool          // GetSpecificPortMappingEntry is not implemented: 401
+	NoOptions     bool          // PCP without any option: 5
 }
 
 // Net is where it is mounted.

@@ -144,6 +144,9 @@ func (s *Server) pcp(from netip.Addr, b []byte) []byte {
 	}
 	s.counts["PCP map"]++
 	r := request{host: from}
+	if s.opt.Faults.NoOptions && len(b) > 60 {
+		return refuse(unsupportedOption)
+	}
 	if result := r.options(b[60:], s.opt.Faults.OwnOnly); result != 0 {
 		return refuse(result)
 	}
