@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/heimweg/heimweg/internal/firewall"
 	"github.com/heimweg/heimweg/internal/home"
@@ -35,9 +36,10 @@ func (p *patient) fromISP(causes ...trace.Cause) outcome {
 	if p.home.Uplink.Kind == home.Direct {
 		return moot()
 	}
-	t, found := dead(p.follow(trace.ISPRouter), causes...)
+	list := p.follow(trace.ISPRouter)
+	t, found := dead(list, causes...)
 	if !found {
-		return ok()
+		return p.seenThere(list)
 	}
 	o := p.died(t)
 	if t.Death.Hop == trace.Door { // seen from the ISP router
@@ -48,13 +50,26 @@ func (p *patient) fromISP(causes ...trace.Cause) outcome {
 	return o
 }
 
+// seenThere is ok when the ISP router showed the way, or somebody came in by it just
+// now: a list that lacks it need not be complete.
+func (p *patient) seenThere(list []trace.Trace) outcome {
+	for _, t := range list {
+		if h, there := t.Hop(trace.ISPRouter); there && h.Verdict == trace.Unknown {
+			l := h.Lines[len(h.Lines)-1]
+			return notKnown("%s", strings.TrimSuffix(l.Says+"; "+l.Note, "; "))
+		}
+	}
+	return ok()
+}
+
 func mappingTarget(p *patient) outcome {
 	if p.home.Uplink.Kind == home.Direct {
 		return moot()
 	}
-	t, found := dead(p.follow(trace.ISPRouter), trace.MappedElsewhere)
+	list := p.follow(trace.ISPRouter)
+	t, found := dead(list, trace.MappedElsewhere)
 	if !found || t.Death.Hop != trace.ISPRouter {
-		return ok()
+		return p.seenThere(list)
 	}
 	o := p.died(t)
 	if i, there := p.snap().Interface("wan"); there && i.Proto == "dhcp" {

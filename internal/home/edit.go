@@ -121,6 +121,13 @@ func (f *File) SetInput(input string) (*File, error) {
 	return f.setOne(want, "router", keyLine{"input", quote(input), input == ""})
 }
 
+// SetMTU writes the largest packet inside the tunnel, in bytes; 0 takes the line out.
+func (f *File) SetMTU(mtu int) (*File, error) {
+	want := f.Home
+	want.Tunnel.MTU = mtu
+	return f.setOne(want, "tunnel", keyLine{"mtu", strconv.Itoa(mtu), mtu == 0})
+}
+
 func (f *File) setOne(want Home, section string, k keyLine) (*File, error) {
 	for i := range f.doc.sections {
 		if s := &f.doc.sections[i]; s.name == section {

@@ -77,6 +77,8 @@ type Result struct {
 	Vantage  Vantage        `json:"vantage"`
 	Endpoint netip.AddrPort `json:"endpoint"`
 	Hops     []Hop          `json:"hops"`
+	// Arrived is how many bytes of the test peer the router counted.
+	Arrived int64 `json:"-"`
 }
 
 // Broken reports whether any hop was shown to be broken.
@@ -169,6 +171,7 @@ func Run(ctx context.Context, sh openwrt.Shell, snap *router.Snapshot, r Request
 		return res, err
 	}
 	if gone == nil {
+		res.Arrived = seen.Received
 		refine(&res, seen)
 	}
 	return res, ctx.Err()
