@@ -292,6 +292,11 @@ type Verdict struct {
 // as the facts go.
 func (v Verdict) Callable() bool { return v.Endpoint.Host != "" && v.Endpoint.Sure }
 
+// Notable reports whether the verdict says more than "as usual" or "not clear".
+func (v Verdict) Notable() bool {
+	return v.Changing || v.Kind != Public && v.Kind != Unclear
+}
+
 // Step finds a step by its id.
 func (v Verdict) Step(id StepID) (Step, bool) {
 	for _, s := range v.Steps {

@@ -67,6 +67,17 @@ func Networks() ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// Source is the address that packets of this computer to "to" carry now, by its
+// routes. Nothing is sent.
+func Source(to netip.AddrPort) (netip.Addr, error) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
+}
+
 // gateways reads Linux's /proc/net/route: a header, then one route a line with
 // the interface, destination, gateway and flags; addresses are hexadecimal in the
 // machine's byte order, which is little endian wherever heimweg is built for.

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/heimweg/heimweg/internal/endpoint"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/key"
 	"github.com/heimweg/heimweg/internal/plan"
@@ -22,6 +23,8 @@ type Status struct {
 	Tunnel      TunnelStatus `json:"tunnel"`
 	Peers       []PeerStatus `json:"peers"`
 	Differences []string     `json:"differences"`
+	// Where is where home is, as far as one look and public DNS tell.
+	Where endpoint.Verdict `json:"where"`
 }
 
 // TunnelStatus is the tunnel on the router.
@@ -145,6 +148,10 @@ func StatusText(w io.Writer, st Style, s Status) {
 		fmt.Fprintln(w, "no devices yet: heimweg peer add phone")
 	}
 	fmt.Fprintln(w)
+	if s.Where.Notable() {
+		Where(w, st, s.Where)
+		fmt.Fprintln(w)
+	}
 	if len(s.Differences) == 0 {
 		fmt.Fprintf(w, "%s the router is as home.toml wants it\n", st.Good("✓"))
 		return
