@@ -45,10 +45,15 @@ type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
-	Terminal Terminal         // nil: the process's own
-	Dial     shell.Dial       // nil: the real network
-	Bind     func() conn.Bind // where test packets leave; nil: a UDP socket of this computer
-	Lookup   Lookup           // nil: this computer's resolver
+	Terminal Terminal   // nil: the process's own
+	Dial     shell.Dial // nil: the real network
+	// ListenUDP opens a UDP port beside Dial; nil where Dial is set: there is none.
+	ListenUDP func(context.Context) (net.PacketConn, error)
+	Bind      func() conn.Bind // where test packets leave; nil: a UDP socket of this computer
+	Lookup    Lookup           // nil: this computer's resolver
+	// Source is the address that packets to somewhere carry now; nil: by this
+	// computer's routes.
+	Source func(to netip.AddrPort) (netip.Addr, error)
 	// Cable opens the way to a box over a network card; nil: this computer's cards.
 	Cable  func(ctx context.Context, card string) (flash.Cable, error)
 	Web    http.RoundTripper // the way to download servers; nil: the real one

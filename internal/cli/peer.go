@@ -262,6 +262,9 @@ func (a *app) endpoint(_ context.Context, v *visit, flag string) (string, error)
 	if e := publicAddress(h, v.Snapshot()); e != "" {
 		return e, nil
 	}
+	if e := a.publicByISP(h, v.Snapshot()); e.IsValid() {
+		return e.String(), nil
+	}
 	return "", fault.New("endpoint-unknown", "it is not known under which name or address home is called from outside").
 		Because("the home router's own address on the WAN side is private, and the ISP router's public one cannot be seen from here").
 		Do(`write it into home.toml: [tunnel] endpoint = "home.example.net" (a MyFRITZ or DynDNS name, or the public address that the ISP router shows)`)

@@ -29,10 +29,12 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 // TestScripts runs the command line against emulated homes. Besides
 // testscript's own commands there are:
 //
-//	world [--release R] [--version V] [--uplink KIND] [--lans N] [--no-gateway]   switch a home on
+//	world [--release R] [--version V] [--uplink KIND] [--lans N] [--no-gateway] [--igd WORDS] [--ddns]   switch a home on
 //	heimweg ARGS…        run heimweg in it; "stdin FILE" before it gives it answers
 //	tty                  from now on a person sits at a terminal (of 100 × 50)
 //	router 'SCRIPT'      run a script on the box, as its owner would
+//	igd FAULT|heal|restart|give PORT ADDR   what the ISP router tells programs, with world --igd upnp,nat-pmp,pcp,fritz,FAULT…
+//	dns NAME ADDR | is NAME ADDR   public DNS; with world --ddns somebody keeps the endpoint's name
 //	isp map|unmap PORT   the lab's hand on the ISP router; of a box in its carton as soon as it is there
 //	phone join FILE | fetch URL | ping ADDR | leave
 //	laptop home|uplink|outside
@@ -64,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
 			"carton": scriptCarton, "plug": scriptPlug, "box": scriptBox, "image": scriptImage,
 			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt,
+			"igd": scriptIGD, "dns": scriptDNS,
 		},
 	})
 }
@@ -110,11 +113,14 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	l := labFlags{release: "24.10", uplink: "behind-isp-router", lans: 1, seed: 1}
 	gateway, version, board := true, "", ""
+	igd, ddns := "", false
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "--no-gateway":
 			gateway = false
-		case "--release", "--uplink", "--lans", "--version", "--board":
+		case "--ddns":
+			ddns = true
+		case "--release", "--uplink", "--lans", "--version", "--board", "--igd":
 			if i+1 == len(args) {
 				ts.Fatalf("%s what?", args[i])
 			}
@@ -126,6 +132,8 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 				l.uplink = args[i]
 			case "--version":
 				version = args[i]
+			case "--igd":
+				igd = args[i]
 			case "--board":
 				board = args[i]
 			default:
@@ -140,6 +148,11 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	o.NASWithoutGateway = !gateway
 	o.Router.Version, o.Router.Board, o.Router.Model = version, board, models[board]
 	o.Router.Inside = stageOf(ts).inside
+	o.DDNS = ddns
+	if igd != "" {
+		o.IGD, err = igdOptions(igd)
+		ts.Check(err)
+	}
 	ctx, cancel := within(30 * time.Second)
 	defer cancel()
 	s := stageOf(ts)
@@ -180,7 +193,7 @@ func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	var before int64
 	if s.w != nil {
-		env.Dial = s.w.LaptopDial
+		env.Dial, env.ListenUDP = s.w.LaptopDial, laptopUDP(s.w)
 		env.Bind = func() conn.Bind { return s.w.OutsideBind() }
 		env.Lookup = labLookup(s.w)
 		before = s.w.Router.Stats().Execs

@@ -10,7 +10,6 @@ import (
 
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
-	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/view"
 )
 
@@ -21,10 +20,17 @@ func (a *app) upCommand() *cobra.Command {
 	var f flashFlags
 	var first bool
 	var images []string
+	var way wayFlags
 	c := &cobra.Command{
 		Use: "up", Short: "the whole evening: home.toml, plan, apply, first device, proof", Args: cobra.NoArgs,
 		Long: `up does what is not done yet: it writes home.toml (init), shows and applies the
-plan, adds the first device, and verifies. Run it again at any time.
+plan, asks the ISP router to pass the tunnel's port on, adds the first device, and
+verifies. Run it again at any time.
+
+Where the ISP router does not let programs open ports, up says what a person has
+to type there. With --by-hand, or mapping = "by-hand" under [uplink] in home.toml,
+it says so without asking the ISP router; in German where LC_ALL, LC_MESSAGES or
+LANG say so.
 
 With --flash it begins with a box that still runs AVM's firmware: see heimweg flash.
 Everything goes over the same cable.`,
@@ -33,15 +39,17 @@ Everything goes over the same cable.`,
   heimweg up --peer phone --endpoint home.example.net`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !first {
-				return a.up(cmd.Context(), n, d, peer)
+				return a.up(cmd.Context(), n, d, peer, way)
 			}
-			return a.upFromStock(cmd.Context(), f, images, func(ctx context.Context) error { return a.up(ctx, n, d, peer) })
+			return a.upFromStock(cmd.Context(), f, images, func(ctx context.Context) error { return a.up(ctx, n, d, peer, way) })
 		},
 	}
 	n.flags(c)
 	f.add(a, c)
 	c.Flags().BoolVar(&first, "flash", false, "flash the box first")
 	c.Flags().StringSliceVar(&images, "image", nil, "with --flash: this file instead of the release's")
+	c.Flags().BoolVar(&way.byHand, "by-hand", false, "do not ask the ISP router to open the port; say how it is done by hand")
+	c.Flags().BoolVar(&way.end, "close", false, "take back what heimweg opened at the ISP router, and do nothing else")
 	c.Flags().StringVar(&peer, "peer", "", "name of the first device (default: asked for)")
 	c.Flags().StringVarP(&d.conf, "output", "o", "", "write the first device's configuration to this file")
 	c.Flags().StringVar(&d.png, "png", "", "write its QR code to this PNG file")
@@ -49,8 +57,16 @@ Everything goes over the same cable.`,
 	return c
 }
 
-func (a *app) up(ctx context.Context, n answers, d delivery, peer string) error {
+func (a *app) up(ctx context.Context, n answers, d delivery, peer string, way wayFlags) error {
 	start := time.Now()
+	if way.end {
+		f, err := a.readHome()
+		if err != nil {
+			return err
+		}
+		_, err = a.openWay(ctx, f, way)
+		return err
+	}
 	if _, err := os.Lstat(a.homePath); err != nil {
 		if _, err := a.init(ctx, n); err != nil {
 			return err
@@ -60,6 +76,10 @@ func (a *app) up(ctx context.Context, n answers, d delivery, peer string) error 
 		return err
 	}
 	f, err := a.readHome()
+	if err != nil {
+		return err
+	}
+	mapped, err := a.openWay(ctx, f, way)
 	if err != nil {
 		return err
 	}
@@ -74,8 +94,7 @@ func (a *app) up(ctx context.Context, n answers, d delivery, peer string) error 
 		return err
 	}
 	defer v.Close()
-	a.tellMapping(f.Home, v.Snapshot())
-	res, err := a.test(ctx, v, verifyFlags{via: a.Getenv("HEIMWEG_OUTSIDE")})
+	res, err := a.test(ctx, v, verifyFlags{via: a.Getenv("HEIMWEG_OUTSIDE"), mapped: mapped})
 	if err != nil {
 		return err
 	}
@@ -106,28 +125,6 @@ func (a *app) firstPeer(ctx context.Context, f *home.File, d delivery, name stri
 		return nil
 	}
 	return a.addPeer(ctx, name, d, false)
-}
-
-// tellMapping says which port the ISP router has to let through, and where to.
-func (a *app) tellMapping(h home.Home, snap *router.Snapshot) {
-	if h.Uplink.Kind == home.Direct {
-		return
-	}
-	iface := "wan"
-	if h.Uplink.Kind == home.OneArmed {
-		iface = "lan"
-	}
-	i, _ := snap.Interface(iface)
-	to := "the home router"
-	for _, p := range i.Addresses {
-		if p.Addr().Is4() {
-			to = p.Addr().String()
-			break
-		}
-	}
-	a.sayf("One thing by hand, on the ISP router (port sharing, for IPv4 and IPv6):")
-	a.sayf("  UDP %d  →  %s port %d", h.Tunnel.CallPort(), to, h.Tunnel.Port)
-	a.sayf("  and let it always give %s the same address.", to)
 }
 
 // whereAmI is bare `heimweg`: where you are, and the next step.

@@ -21,6 +21,7 @@ type verifyFlags struct {
 	outside bool
 	via     string
 	target  string
+	mapped  bool // the ISP router says that it passes the port on
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -76,7 +77,7 @@ func (a *app) verify(ctx context.Context, fl verifyFlags) error {
 }
 
 func (a *app) test(ctx context.Context, v *visit, fl verifyFlags) (verify.Result, error) {
-	r := verify.Request{Home: v.file.Home, Rand: a.Rand, Self: v.Local()}
+	r := verify.Request{Home: v.file.Home, Rand: a.Rand, Self: v.Local(), Mapped: fl.mapped}
 	if fl.target != "" {
 		t, err := netip.ParseAddr(fl.target)
 		if err != nil {

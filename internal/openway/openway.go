@@ -151,6 +151,25 @@ func Look(ctx context.Context, r Request, tell event.Tell) (*Way, error) {
 	return w, nil
 }
 
+// Known is what is known of the way without asking anybody: for a person who wants
+// to do it by hand.
+func Known(r Request) *Way {
+	w := &Way{State: ByHand, Want: r.Mapping, Gateway: Gateway(r.Home, r.Snapshot), To6: publicIPv6(r.Home, r.Snapshot), req: r}
+	w.recognise()
+	return w
+}
+
+// Agreed reports whether the port was opened at this ISP router before: who
+// permitted that need not be asked again.
+func (w *Way) Agreed() bool {
+	return slices.ContainsFunc(w.req.Records.others(w.Gateway, uplink.Mapping{}), func(m uplink.Mapping) bool {
+		return m.Proto == w.Want.Proto && m.External == w.Want.External
+	})
+}
+
+// Ours reports whether heimweg opened anything at this ISP router.
+func (w *Way) Ours() bool { return len(w.req.Records.others(w.Gateway, uplink.Mapping{})) > 0 }
+
 // parent keeps a Ctrl-C from being taken for a silent router; any other failure
 // to ask is in the Way already.
 func parent(ctx context.Context, err error) error {

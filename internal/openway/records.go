@@ -12,6 +12,7 @@ import (
 
 	"github.com/heimweg/heimweg/internal/blueprint"
 	"github.com/heimweg/heimweg/internal/store"
+	"github.com/heimweg/heimweg/internal/subnet"
 	"github.com/heimweg/heimweg/internal/uplink"
 )
 
@@ -144,15 +145,18 @@ func (r *Records) nonce(gateway netip.Addr, w blueprint.Mapping) [12]byte {
 }
 
 // Public is the public address that an ISP router told when we opened a port
-// there, with the time; invalid when none did.
-func (r *Records) Public(gateway netip.Addr) (netip.Addr, time.Time) {
-	if r == nil {
-		return netip.Addr{}, time.Time{}
+// there; invalid when it told none, or none that people outside can call.
+func (r *Records) Public(gateway netip.Addr) netip.Addr {
+	if r == nil || !gateway.IsValid() {
+		return netip.Addr{}
 	}
 	for _, o := range slices.Backward(r.Opened) {
-		if o.Gateway == gateway && o.Mapping.Public.IsValid() {
-			return o.Mapping.Public, o.At
+		if a := o.Mapping.Public; o.Gateway == gateway && a.IsValid() {
+			if subnet.IsPublic(a) {
+				return a
+			}
+			break
 		}
 	}
-	return netip.Addr{}, time.Time{}
+	return netip.Addr{}
 }

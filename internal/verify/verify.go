@@ -115,6 +115,9 @@ type Request struct {
 	// Last is called when the test is over and the test peer is still known: with its
 	// configuration, whose Bind is used up. nil: nothing.
 	Last func(context.Context, tunnel.Config)
+	// Mapped: the ISP router says that it passes the port on to the home router. When
+	// nothing of it arrives, it did not tell the truth.
+	Mapped bool
 	// Self is this computer's address in the home LAN: reaching oneself proves
 	// little, so it is not chosen as a target.
 	Self netip.Addr
@@ -171,8 +174,7 @@ func Run(ctx context.Context, sh openwrt.Shell, snap *router.Snapshot, r Request
 		return res, err
 	}
 	if gone == nil {
-		res.Arrived = seen.Received
-		refine(&res, seen)
+		refine(&res, seen, r.Mapped)
 	}
 	return res, ctx.Err()
 }
@@ -429,7 +431,7 @@ func targets(r Request, snap *router.Snapshot) []netip.Addr {
 
 // refine says more about a handshake that got no answer, from what the router
 // counted for the test peer: bytes from it mean that its packets arrived.
-func refine(res *Result, seen router.Peer) {
+func refine(res *Result, seen router.Peer, mapped bool) {
 	for i := range res.Hops {
 		h := &res.Hops[i]
 		if h.ID != HopHandshake || h.Verdict != Broken {
@@ -442,8 +444,11 @@ func refine(res *Result, seen router.Peer) {
 		}
 		h.Seen += "; nothing of it arrived at the tunnel"
 		if h.Next == "" {
-			switch res.Vantage {
-			case Outside:
+			switch {
+			case res.Vantage == Outside && mapped:
+				h.Seen += "; the ISP router says that it passes the port on, and nothing of it arrives"
+				h.Next = "restart the ISP router and run heimweg up again; if that does not help, set the mapping there by hand: heimweg up --by-hand tells how"
+			case res.Vantage == Outside:
 				h.Next = "open the port on the ISP router (heimweg plan names it), then run heimweg verify again"
 			default:
 				h.Next = "heimweg apply"

@@ -1,0 +1,266 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/heimweg/heimweg/internal/fault"
+	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/isprouters"
+	"github.com/heimweg/heimweg/internal/openway"
+	"github.com/heimweg/heimweg/internal/router"
+	"github.com/heimweg/heimweg/internal/uplink"
+	"github.com/heimweg/heimweg/internal/view"
+)
+
+// wayFlags say how the way through the ISP router is opened.
+type wayFlags struct {
+	byHand bool // do not ask the ISP router
+	end    bool // take back what was opened there, and end
+}
+
+// records are what heimweg opened at ISP routers.
+func (a *app) records() (*openway.Records, error) {
+	dir, err := a.folder()
+	if err != nil {
+		return nil, err
+	}
+	r, err := openway.ReadRecords(filepath.Join(dir, "opened.json"))
+	if err != nil {
+		return nil, fault.New("records-unreadable", "what heimweg opened at the ISP router is not known any more").From(err).
+			Saw("%s", err).Do("move that file away; an old mapping may then have to be taken out at the ISP router by hand")
+	}
+	return r, nil
+}
+
+// language is the one that instructions for the ISP router are given in.
+func (a *app) language() isprouters.Language {
+	return isprouters.LanguageOf(a.Getenv("LC_ALL"), a.Getenv("LC_MESSAGES"), a.Getenv("LANG"))
+}
+
+// ispWays are the ways to the ISP router: from this computer where it sits behind
+// the home router or beside it, and through the home router.
+func (a *app) ispWays(v *visit) (direct, via uplink.Way) {
+	if c, ok := v.Shell().(interface {
+		Dial(ctx context.Context, network, address string) (net.Conn, error)
+	}); ok {
+		via.Dial = c.Dial
+	}
+	local, h := v.Local(), v.file.Home
+	if !local.IsValid() || local.IsLoopback() {
+		return direct, via // through another computer, or a door of the lab's: nobody knows where that leads
+	}
+	for _, i := range v.Snapshot().Interfaces {
+		for _, p := range i.Addresses {
+			if !p.Masked().Contains(local) || i.Name == h.Tunnel.Interface {
+				continue
+			}
+			direct = uplink.System()
+			if a.Dial != nil {
+				direct = uplink.Way{Dial: a.Dial, ListenUDP: a.ListenUDP}
+			}
+			if i.Name == "wan" || h.Uplink.Kind == home.OneArmed {
+				direct.From = local
+			}
+			return direct, via
+		}
+	}
+	return direct, via
+}
+
+// wayRequest is what openway wants to know about the home that v visits.
+func (a *app) wayRequest(v *visit, records *openway.Records) openway.Request {
+	r := openway.Request{Home: v.file.Home, Snapshot: v.Snapshot(), Records: records}
+	if m := v.Plan(v.request).Mapping; m != nil {
+		r.Mapping = *m
+	}
+	r.Direct, r.Via = a.ispWays(v)
+	return r
+}
+
+// openWay opens the way through the ISP router, after a question, or says what a
+// person has to type there. It never holds up what comes next: its error is that
+// of a person who gave up, or of a file.
+func (a *app) openWay(ctx context.Context, f *home.File, fl wayFlags) (open bool, err error) {
+	if f.Home.Uplink.Kind == home.Direct {
+		return false, nil
+	}
+	v, err := a.visit(ctx, f)
+	if err != nil {
+		return false, err
+	}
+	defer v.Close()
+	if err := a.settleUplink(ctx, v); err != nil {
+		return false, err
+	}
+	records, err := a.records()
+	if err != nil {
+		return false, err
+	}
+	req := a.wayRequest(v, records)
+	if fl.byHand || f.Home.Uplink.Mapping == home.ByHand {
+		a.tellByHand(openway.Known(req), v.Snapshot())
+		return false, nil
+	}
+	w, err := openway.Look(ctx, req, a.tell())
+	if err != nil {
+		return false, err
+	}
+	if fl.end {
+		return false, a.endWay(ctx, w)
+	}
+	if w.MayOpen() {
+		if err := a.askToOpen(ctx, w); err != nil {
+			return false, err
+		}
+	}
+	a.tellWay(w, v.Snapshot())
+	return w.State == openway.Open, nil
+}
+
+// settleUplink waits until the home router has an address on its outer side again:
+// what was just applied may have started the networks anew.
+func (a *app) settleUplink(ctx context.Context, v *visit) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for !openway.Gateway(v.file.Home, v.Snapshot()).IsValid() {
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return nil // openway says what is missing
+			}
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := v.Look(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// askToOpen asks a person once, and then the ISP router. Who agreed before is not
+// asked again.
+func (a *app) askToOpen(ctx context.Context, w *openway.Way) error {
+	if !a.yes && !w.Agreed() {
+		if !a.Terminal.IsTerminal() {
+			w.Why = []string{"nobody is there to permit it; --yes does"}
+			return nil
+		}
+		ok, err := a.agreeUnless(ctx, fmt.Sprintf("May heimweg ask %s to pass %s to %s?", w.Name(), w.What(), w.Want.To))
+		if err != nil || !ok {
+			w.Why = []string{"you did not want it to be asked; mapping = \"by-hand\" under [uplink] in home.toml remembers that"}
+			return err
+		}
+	}
+	if err := w.Open(ctx, a.tell()); err != nil {
+		return err
+	}
+	if w.NeedsLogin && a.Terminal.IsTerminal() {
+		return a.openWithPassword(ctx, w)
+	}
+	return nil
+}
+
+// openWithPassword asks for a FRITZ!Box's password, which is kept nowhere. Enter
+// leaves it: then the way by hand is told, and where to permit it for good.
+func (a *app) openWithPassword(ctx context.Context, w *openway.Way) error {
+	a.sayf("%s opens ports for programs that know its password. heimweg uses it now and keeps it nowhere.", w.Name())
+	if permit := w.Permit(isprouters.English); permit != "" {
+		a.sayf("Or permit it there once, without a password: %s.", permit)
+	}
+	password, err := a.secret("Password of the FRITZ!Box's settings page (Enter: by hand):")
+	if err != nil || password == "" {
+		return err
+	}
+	user, err := a.ask(ctx, "Its user name (Enter: there is none):", "", "--by-hand")
+	if err != nil {
+		return err
+	}
+	return w.With(ctx, uplink.NewLogin(user, password), a.tell())
+}
+
+// endWay takes back what heimweg opened.
+func (a *app) endWay(ctx context.Context, w *openway.Way) error {
+	if len(w.Found.Answers) == 0 && w.Ours() {
+		return fault.New("isp-silent", "the ISP router does not answer, so what heimweg opened there stays").
+			Saw("%s", strings.Join(w.Why, "; ")).Do("take it out at the ISP router by hand, or try again later")
+	}
+	if err := w.Close(ctx, a.tell()); err != nil {
+		return fault.New("isp-keeps", "the ISP router does not take the mapping back").From(err).
+			Saw("%s", strings.Join(w.Why, "; ")).Do("take it out at the ISP router by hand")
+	}
+	if len(w.Removed) == 0 {
+		a.sayf("heimweg has opened nothing at the ISP router.")
+	}
+	return nil
+}
+
+// tellWay says how the way is now, and what becomes of it.
+func (a *app) tellWay(w *openway.Way, snap *router.Snapshot) {
+	tell := a.tell()
+	note := func(lines ...string) {
+		for _, l := range lines {
+			if l != "" {
+				tell.Note("isp-router", l)
+			}
+		}
+	}
+	if w.State == openway.Open {
+		note(w.Outlook()...)
+		note(w.Why...)
+		note(w.Beyond())
+		return
+	}
+	note(w.Why...)
+	note(w.Conflict()...)
+	note(w.Beyond())
+	if w.State != openway.Taken {
+		a.tellByHand(w, snap)
+	}
+}
+
+// tellByHand shows what a person has to do at the ISP router.
+func (a *app) tellByHand(w *openway.Way, snap *router.Snapshot) {
+	g := w.Guide(snap.Board.Hostname, a.language())
+	if a.json {
+		a.tell().Note("by-hand", g.Title)
+		for _, r := range g.Rows {
+			a.tell().Note("by-hand", r.Label+": "+r.Text)
+		}
+		return
+	}
+	view.Guide(a.Err, a.style, g)
+}
+
+// agreeUnless asks a question whose default is yes.
+func (a *app) agreeUnless(ctx context.Context, question string) (bool, error) {
+	fmt.Fprintf(a.Err, "%s [Y/n] ", question)
+	line, err := a.readLine(ctx)
+	if err != nil {
+		return false, err
+	}
+	switch strings.ToLower(line) {
+	case "n", "no", "nein":
+		return false, nil
+	}
+	return true, nil
+}
+
+// publicByISP is the public address that the ISP router told when a port was opened
+// there; invalid when it told none, or none that people outside can call.
+func (a *app) publicByISP(h home.Home, snap *router.Snapshot) netip.Addr {
+	records, err := a.records()
+	if err != nil {
+		return netip.Addr{}
+	}
+	return records.Public(openway.Gateway(h, snap))
+}
