@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,28 +35,109 @@ type house struct {
 	trips     int64
 }
 
+// newHouse is a home that heimweg has set up. Worlds of one kind are set up once;
+// the others of that kind begin with a copy of its files.
 func newHouse(t testing.TB, o world.Options, init ...string) *house {
 	t.Helper()
 	o.Real = true
+	entry, _ := furnished.LoadOrStore(fmt.Sprintf("%+v %q", o, init), new(furniture))
+	f := entry.(*furniture)
+	if o.Uplink != home.Behind || o.LANs > 1 {
+		f = new(furniture) // somebody's hands are in those, too
+	}
+	var h *house
+	f.once.Do(func() {
+		h = switchOn(t, o)
+		h.setUp(init)
+		f.takeFrom(h)
+	})
+	if h == nil {
+		o.Router.Files, o.Router.Packages = f.router, []string{"wireguard-tools", "ip-tiny"}
+		h = switchOn(t, o)
+		f.putInto(h)
+	}
+	// Applying may have taken the WAN side down for a moment.
+	if err := errors.Join(h.w.WaitReady(t.Context()), h.w.MapPort(home.DefaultPort)); err != nil {
+		t.Fatalf("%v\n%s\nthe box says:\n%s", err, h.w.WhereDied(nil), strings.Join(h.w.Router.Log(), "\n"))
+	}
+	return h
+}
+
+func switchOn(t testing.TB, o world.Options) *house {
+	t.Helper()
 	w, err := world.New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
 	if err := w.WaitReady(t.Context()); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s\nthe box says:\n%s", err, w.WhereDied(nil), strings.Join(w.Router.Log(), "\n"))
 	}
-	h := &house{t: t, w: w, dir: t.TempDir()}
-	at, _ := w.RouterLAN()
+	return &house{t: t, w: w, dir: t.TempDir()}
+}
+
+func (h *house) setUp(init []string) {
+	h.t.Helper()
+	at, _ := h.w.RouterLAN()
 	h.must(append([]string{"init", "--yes", "--router", at.String(), "--endpoint", world.EndpointName, "--input", "reject"}, init...)...)
 	h.must("apply", "--yes")
-	// Applying may have taken the WAN side down for a moment.
-	if err := errors.Join(w.WaitReady(t.Context()), w.MapPort(home.DefaultPort)); err != nil {
-		t.Fatal(err)
-	}
 	h.must("peer", "add", "phone", "-o", h.file("phone.conf"))
 	h.must("peer", "add", "tablet", "-o", h.file("tablet.conf"))
-	return h
+}
+
+// furniture is what a home holds once heimweg has set it up.
+type furniture struct {
+	once   sync.Once
+	router map[string]string // the router's files, by absolute name
+	home   map[string][]byte // the computer's, below its folder
+}
+
+var furnished sync.Map // of *furniture, by what kind of home it is
+
+func (f *furniture) takeFrom(h *house) {
+	h.t.Helper()
+	fs := h.w.Router.FS()
+	f.router, f.home = map[string]string{}, map[string][]byte{}
+	for _, dir := range []string{"/etc/config", "/etc/dropbear", "/etc/heimweg"} {
+		list, err := fs.ReadDir(dir)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.IsDir() {
+				continue
+			}
+			text, err := fs.ReadFile(dir + "/" + e.Base)
+			if err != nil {
+				h.t.Fatal(err)
+			}
+			f.router[dir+"/"+e.Base] = string(text)
+		}
+	}
+	shadow, err := fs.ReadFile("/etc/shadow")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	f.router["/etc/shadow"] = string(shadow)
+	err = filepath.WalkDir(h.dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			f.home[strings.TrimPrefix(path, h.dir)], err = os.ReadFile(path)
+		}
+		return err
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (f *furniture) putInto(h *house) {
+	h.t.Helper()
+	for name, text := range f.home {
+		err := errors.Join(os.MkdirAll(filepath.Dir(h.dir+name), 0o700), os.WriteFile(h.dir+name, text, 0o600))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+	}
 }
 
 func (h *house) file(name string) string { return filepath.Join(h.dir, name) }

@@ -65,7 +65,8 @@ type Options struct {
 	LuCI bool
 	// Feed says what the package servers are like.
 	Feed Feed
-	// Files are put on flash before the first boot, by absolute path.
+	// Files are put on flash before the first boot, by absolute path: settings and
+	// what is secret for root alone, as in an image.
 	Files map[string]string
 
 	// RAM makes it a system that was started in memory (an initramfs): nothing of
@@ -183,7 +184,13 @@ func (b *Box) Reflash() {
 	b.image(f)
 	for name, text := range b.opt.Files {
 		f.MkdirAll(name[:strings.LastIndex(name, "/")+1], 0o755)
-		f.WriteFile(name, []byte(text), 0o644)
+		mode := fs.FileMode(0o644)
+		for _, secret := range []string{"/etc/config/", "/etc/dropbear/", "/etc/shadow"} {
+			if strings.HasPrefix(name, secret) {
+				mode = 0o600
+			}
+		}
+		f.WriteFile(name, []byte(text), mode)
 	}
 	f.Rom()
 	f.SetVolatile(b.opt.FormatTime > 0 && !b.opt.RAM)
