@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -242,6 +243,9 @@ func TestOnlyForOneself(t *testing.T) {
 					c.change(&o)
 				}
 				g := h.ask(o)
+				if a := g.Answers[slices.IndexFunc(g.Answers, func(a uplink.Answer) bool { return a.Protocol == uplink.UPnP })]; a.Version != "WANIPConnection:2" {
+					t.Errorf("of two descriptions the older one: %+v", a)
+				}
 				if g.Maker != "AVM Berlin" || g.Model != "FRITZ!Box 7590" {
 					t.Errorf("%q %q", g.Maker, g.Model)
 				}

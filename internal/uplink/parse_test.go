@@ -23,6 +23,8 @@ box</friendlyName><manufacturer>AVM Berlin</manufacturer><modelName>FRITZ!Box 75
 <deviceList><device><modelName>inner</modelName><serviceList><service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><controlURL>/igdupnp/control/WANIPConn1</controlURL></service></serviceList></device></deviceList>
 </device></root>`
 
+const service1 = "<service><serviceType>" + wanIP1 + "</serviceType><controlURL>/</controlURL></service>"
+
 // Whatever host a router writes into its pages, we go to the router's own address.
 func TestParseDevice(t *testing.T) {
 	d, err := parseDevice([]byte(description), place{5000, "/a/igddesc.xml"})
@@ -57,7 +59,8 @@ func TestParseDevice(t *testing.T) {
 			t.Errorf("%q, %q: %q, want %q", c.base, c.control, got, c.want)
 		}
 	}
-	for _, bad := range []string{"", "hello", "<root>", "<root/>", strings.Repeat("<a>", 100), "<!DOCTYPE x [<!ENTITY a 'aaaa'>]><root>&a;</root>", `<?xml version="1.0" encoding="klingon"?><root/>`} {
+	for _, bad := range []string{"", "hello", "<root>", "<root/>", strings.Repeat("<device>", 40) + strings.Repeat("</device>", 40), "<root>" + service1 + strings.Repeat("<a></a>", maxElements) + "</root>",
+		strings.Repeat("<a>", 100), "<!DOCTYPE x [<!ENTITY a 'aaaa'>]><root>&a;</root>", `<?xml version="1.0" encoding="klingon"?><root/>`} {
 		if d, err := parseDevice([]byte(bad), place{80, "/"}); err == nil {
 			t.Errorf("%q: %+v", bad, d)
 		}
@@ -304,6 +307,70 @@ func TestStrangers(t *testing.T) {
 		}()
 		if g, err := Ask(t.Context(), o); err == nil {
 			t.Errorf("%+v", g.Answers)
+		}
+	})
+}
+
+// What is in the list and disabled, or somebody else's, is not what is wanted.
+func TestWantIs(t *testing.T) {
+	us := netip.MustParseAddr("192.168.2.253")
+	w := Want{Proto: "udp", External: 51820, Internal: 1194}
+	m := w.mapping(us)
+	if !w.is(m, us) || m.To.Port() != 1194 || m.Description != "heimweg" {
+		t.Errorf("%+v", m)
+	}
+	for name, change := range map[string]func(*Mapping){
+		"disabled": func(m *Mapping) { m.Disabled = true },
+		"tcp":      func(m *Mapping) { m.Proto = "tcp" },
+		"port":     func(m *Mapping) { m.External++ },
+		"inside":   func(m *Mapping) { m.To = netip.AddrPortFrom(us, 51820) },
+		"host":     func(m *Mapping) { m.To = netip.AddrPortFrom(us.Next(), 1194) },
+	} {
+		o := m
+		if change(&o); w.is(o, us) {
+			t.Error(name)
+		}
+	}
+	if m, ok := mapping(map[string]string{"NewInternalClient": "192.168.2.253", "NewInternalPort": "1194", "NewEnabled": "0", "NewRemoteHost": "198.51.100.2", "NewLeaseDuration": "4294967295"}); !ok || !m.Disabled || !m.Remote.IsValid() || m.Lease != maxAge {
+		t.Errorf("%+v", m)
+	}
+}
+
+// PCP's answer to somebody else's request is not ours.
+func TestForeignNonce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, router, o := street(t)
+		u, err := router.ListenUDP(5351)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		go func() {
+			b := make([]byte, 1200)
+			for {
+				n, from, err := u.ReadFromAddrPort(b)
+				if err != nil {
+					return
+				}
+				answer := append([]byte(nil), b[:n]...)
+				answer[1] |= 0x80
+				if n >= 60 {
+					answer[24]++
+					answer[43]++ // another port
+					u.WriteToAddrPort(answer, from)
+					answer[24]--
+					answer[43]--
+				}
+				u.WriteToAddrPort(answer, from)
+			}
+		}()
+		o.Only = []Protocol{PCP}
+		g, err := Ask(t.Context(), o)
+		if err != nil || len(g.Tried) != 1 {
+			t.Fatal(err, g.Tried)
+		}
+		if m, err := g.Map(t.Context(), Want{Proto: "udp", External: 51820}); err != nil || m.External != 51820 {
+			t.Errorf("%+v %v", m, err)
 		}
 	})
 }
