@@ -117,7 +117,9 @@ func readPeer(sec uci.Section, line router.Line) peer {
 	p := peer{section: sec}
 	text, _ := sec.Get("public_key")
 	p.key, _ = key.ParsePublic(text)
-	p.name, _ = sec.Get("description")
+	if p.name, _ = sec.Get("description"); p.name == "" && !sec.Anonymous {
+		p.name = sec.Name
+	}
 	// 21.02 does not know the option and lets the device in (facts: OpenWrt 1.13).
 	p.disabled = sec.Bool("disabled", false) && line.AtLeast(router.Line2203)
 	for _, w := range words(sec.Values("allowed_ips")) {

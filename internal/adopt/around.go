@@ -8,6 +8,7 @@ import (
 	"github.com/heimweg/heimweg/internal/blueprint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/key"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/uci"
 )
@@ -19,6 +20,8 @@ type Found struct {
 	Cron []string
 	// RPCD is /etc/config/rpcd, the logins of the web page; nil when there is none.
 	RPCD *uci.Document
+	// Names are those of devices whose own files somebody named, and come first.
+	Names map[key.Public]string
 }
 
 // A KeyFile is a file that holds a WireGuard key, as the router tells: never the

@@ -192,14 +192,15 @@ func lanWay(name string) way { return way(lanPrefix + name) }
 
 // neighbour is an address in a home LAN that is not the router's.
 func (x *hand) neighbour(lan string) netip.Addr {
-	for _, p := range x.site.LANs[lan] {
-		a := p.Masked().Addr().Next()
-		for a == p.Addr() {
-			a = a.Next()
-		}
-		return a
+	list := x.site.LANs[lan]
+	if len(list) == 0 {
+		return netip.Addr{}
 	}
-	return netip.Addr{}
+	a := list[0].Masked().Addr().Next()
+	if a == list[0].Addr() {
+		a = a.Next()
+	}
+	return a
 }
 
 // importance is the order in which ways are told; another port comes first.

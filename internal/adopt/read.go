@@ -34,6 +34,11 @@ func Read(rand io.Reader, addr string, s *router.Snapshot, f Found, tunnel strin
 		return Adopted{}, fault.NewUsage("no-tunnel", "the router has no WireGuard interface %s", tunnel).
 			Do("name one of these: %s", strings.Join(Tunnels(s), ", "))
 	}
+	for i := range x.peers {
+		if name := f.Names[x.peers[i].key]; name != "" {
+			x.peers[i].name = name
+		}
+	}
 	d, err := propose.Home(rand, addr, s, nil)
 	if err != nil {
 		return Adopted{}, err

@@ -91,6 +91,7 @@ func (a *app) adopt(ctx context.Context, fl adoptFlags) error {
 	if err != nil {
 		return err
 	}
+	found.Names = namesOf(devices)
 	var got adopted
 	if gateway != nil {
 		got, err = a.importGateway(addr, snap, *gateway)
@@ -198,6 +199,21 @@ type deviceFile struct {
 	conf wgconf.Conf
 }
 
+// name is what the file calls the device: its own name.
+func (f deviceFile) name() string {
+	return strings.TrimSuffix(filepath.Base(f.path), filepath.Ext(f.path))
+}
+
+func namesOf(files []deviceFile) map[key.Public]string {
+	out := map[key.Public]string{}
+	for _, f := range files {
+		if k := f.conf.Interface.PrivateKey; !k.IsZero() {
+			out[k.Public()] = f.name()
+		}
+	}
+	return out
+}
+
 // learn takes what devices' files and flags know.
 func (g *adopted) learn(fl adoptFlags, files []deviceFile) error {
 	if g.done {
@@ -207,8 +223,7 @@ func (g *adopted) learn(fl adoptFlags, files []deviceFile) error {
 		g.Home.Tunnel.Endpoint = fl.endpoint
 	}
 	for _, f := range files {
-		name := strings.TrimSuffix(filepath.Base(f.path), filepath.Ext(f.path))
-		h, notes, err := adopt.Learn(g.Home, f.path, name, f.conf, g.server)
+		h, notes, err := adopt.Learn(g.Home, f.path, f.name(), f.conf, g.server)
 		if err != nil {
 			return err
 		}
@@ -308,14 +323,15 @@ func readDevices(paths []string) ([]deviceFile, error) {
 			return nil, fault.NewUsage("no-conf", "%s cannot be read", path).From(err).Do("name the file that the device's app uses")
 		}
 		c, err := wgconf.Parse(text)
+		// A device calls somebody; whoever does not, and lets others call, is a gateway.
+		if _, bad := adopt.ParseQuick(path, text); bad == nil && c.Peer.Endpoint == "" {
+			return nil, fault.NewUsage("no-device-file", "%s does not describe a device but a gateway", path).Do("heimweg adopt --gateway %s", path)
+		}
 		if err != nil {
 			f := fault.NewUsage("bad-conf", "%s does not describe a device", path).From(err)
 			var bad *wgconf.SyntaxError
 			if errors.As(err, &bad) {
 				f.At(fault.Place{File: path, Line: bad.Line, Column: bad.Column}).Saw("%s", bad.Msg)
-			}
-			if _, err := adopt.ParseQuick(path, text); err == nil {
-				return nil, f.Because("it describes a gateway").Do("heimweg adopt --gateway %s", path)
 			}
 			return nil, f.Do("correct it there, or leave it out")
 		}

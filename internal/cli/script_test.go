@@ -49,6 +49,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	carton [MODEL]       a home with a boxed FRITZ!Box and a download server; plug on:300ms off:2s … | none
 //	box runs openwrt|fritzos|memory|nothing | untouched | unseen | on | off | mend
 //	image WHAT FILE      an image file: eva, recovery, avm, or one of imagetest.Mistakes
+//	conf FILE KEY ADDRESS SERVERKEY PORT | keys GATEWAY DEVICE ADDRESS ADDRESS PORT   files of a hand-made gateway
 //	mirror on | key FILE | announce RELEASE… | break FILE TROUBLE N | builder QUEUE REFUSE | heal | off   OpenWrt's download server
 func TestScripts(t *testing.T) {
 	if testing.Short() {
@@ -64,6 +65,7 @@ func TestScripts(t *testing.T) {
 			"world": scriptWorld, "heimweg": scriptHeimweg, "tty": scriptTTY, "router": scriptRouter,
 			"isp": scriptISP, "phone": scriptPhone, "laptop": scriptLaptop, "trips": scriptTrips,
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
+			"conf": scriptConf, "keys": scriptKeys,
 			"carton": scriptCarton, "plug": scriptPlug, "box": scriptBox, "image": scriptImage,
 			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt,
 			"igd": scriptIGD, "dns": scriptDNS,
@@ -239,7 +241,7 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 			if !strings.HasPrefix(out[i], "age1") {
 				out[i] = ts.MkAbs(out[i])
 			}
-		case "-o", "--png", "--svg", "--identity", "--conf", "--key", "--mirror":
+		case "-o", "--png", "--svg", "--identity", "--conf", "--key", "--mirror", "--gateway", "--wg-easy", "--peer", "--keys-from":
 			if out[i] != "-" {
 				out[i] = ts.MkAbs(out[i])
 			}

@@ -175,6 +175,8 @@ func subject(s plan.Step) string {
 	switch {
 	case s.Type == "interface":
 		return "tunnel " + s.Section
+	case s.Name != "" && s.Foreign:
+		return "hand-made section of " + s.Name
 	case s.Name != "":
 		return "peer " + s.Name
 	case s.Type == "zone":
