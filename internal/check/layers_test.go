@@ -97,7 +97,8 @@ var table = map[string]row{
 	"internal/flash":   {flow, []string{"internal/event"}},
 	"internal/locate":  {flow, []string{"internal/event"}},
 	"internal/openway": {flow, []string{"internal/event"}},
-	"internal/probe":   {flow, []string{"internal/event"}},
+	// The device that doctor sends into the tunnel is that of verify.
+	"internal/probe": {flow, []string{"internal/event", "internal/verify"}},
 	// An upgrade, and what is put back from a backup, end as every change does:
 	// guarded, by apply.
 	"internal/restore": {flow, []string{"internal/apply", "internal/event"}},

@@ -247,20 +247,18 @@ func readCount(lines []string, rule string) *int64 {
 }
 
 // Between is what came from one sample to the next: packets by the rule's counter,
-// and bytes that the tunnel took from devices. False: the counters say nothing, for
-// one of them began anew or could not be read.
-func Between(a, b Sample) (packets, bytes int64, known bool) {
+// and bytes that the tunnel took from the given devices. False: the counters say
+// nothing, for one of them began anew or could not be read.
+func Between(a, b Sample, devices []key.Public) (packets, bytes int64, known bool) {
 	if a.Arrived == nil || b.Arrived == nil || *b.Arrived < *a.Arrived {
 		return 0, 0, false
 	}
-	for k, was := range a.Peers {
-		is, there := b.Peers[k]
-		if there && is.Received < was.Received {
+	for _, k := range devices {
+		was, is := a.Peers[k].Received, b.Peers[k].Received
+		if is < was {
 			return 0, 0, false
 		}
-	}
-	for k, is := range b.Peers {
-		bytes += is.Received - a.Peers[k].Received
+		bytes += is - was
 	}
 	return *b.Arrived - *a.Arrived, bytes, true
 }

@@ -85,11 +85,15 @@ func TestReadExamined(t *testing.T) {
 	if c := a.Peers[k]; c.Endpoint.String() != "198.51.100.2:4711" || c.Received != 148 || c.Sent != 92 || c.Handshake.Unix() != 1789999990 || a.At.Unix() != 1790000000 {
 		t.Errorf("%+v", c)
 	}
-	packets, bytes, known := Between(a, b)
+	other, _ := key.ParsePublic(deviceB)
+	if _, bytes, _ := Between(a, b, []key.Public{k}); bytes != 148 {
+		t.Errorf("%d bytes of one device", bytes)
+	}
+	packets, bytes, known := Between(a, b, []key.Public{k, other})
 	if packets != 3 || bytes != 158 || !known {
 		t.Errorf("%d packets, %d bytes, %v", packets, bytes, known)
 	}
-	if _, _, known := Between(b, a); known {
+	if _, _, known := Between(b, a, nil); known {
 		t.Error("counters that began anew are taken for known")
 	}
 }
@@ -155,7 +159,7 @@ func TestBusyboxExamine(t *testing.T) {
 	if len(got.Samples) != 2 {
 		t.Fatalf("%d samples", len(got.Samples))
 	}
-	if n, _, known := Between(got.Samples[0], got.Samples[1]); n != 1 || !known {
+	if n, _, known := Between(got.Samples[0], got.Samples[1], nil); n != 1 || !known {
 		t.Errorf("%d packets came, %v", n, known)
 	}
 	one, err := Glance(t.Context(), j, e)

@@ -43,7 +43,7 @@ const (
 	lookupTime   = 5 * time.Second
 	upstreamTime = 15 * time.Second
 	mtuTime      = 2500 * time.Millisecond
-	hairpinTime  = 1500 * time.Millisecond
+	hairpinTime  = 400 * time.Millisecond // each try
 )
 
 // How long a device that knocks in vain is waited for: WireGuard repeats every five
@@ -105,6 +105,10 @@ func Gather(ctx context.Context, r Request, tell event.Tell) (doctor.Facts, []Ti
 		})
 	}
 	wg.Wait()
+	// What we sent ourselves by the public address may have come in there.
+	if a := &g.f.Arrivals; a.Known {
+		a.Value.Packets = max(0, a.Value.Packets-int64(g.called))
+	}
 	end(ctx.Err(), "looked at home from three places")
 	return g.f, g.took
 }
@@ -115,6 +119,8 @@ type gathering struct {
 	r     Request
 	f     doctor.Facts
 	named chan struct{} // closed when the endpoint's name was looked up
+
+	called int // handshakes that we began by the public address
 
 	mu   sync.Mutex
 	took []Timing
@@ -221,7 +227,7 @@ func (g *gathering) examine(ctx context.Context) {
 	f.Samples, f.Arrivals = doctor.Unknown[doctor.Samples](why), doctor.Unknown[doctor.Arrivals](why)
 	if len(e.Samples) > 0 {
 		f.Samples = doctor.Known(samples(g.r.Snapshot, g.r.Home.Tunnel.Interface, e.Samples))
-		f.Arrivals = arrivals(e.Samples)
+		f.Arrivals = g.arrivals(e.Samples)
 	}
 }
 
@@ -250,9 +256,20 @@ func KnockOf(target netip.Addr, k openwrt.Knocked) trace.Knock {
 }
 
 // arrivals is what came while the router was examined.
-func arrivals(list []openwrt.Sample) doctor.Fact[doctor.Arrivals] {
+func (g *gathering) arrivals(list []openwrt.Sample) doctor.Fact[doctor.Arrivals] {
+	var devices []key.Public // those of the household, not ours
+	for _, d := range g.r.Home.Peers {
+		devices = append(devices, d.PublicKey)
+	}
+	if live := g.r.Snapshot.Tunnels[g.r.Home.Tunnel.Interface]; live != nil {
+		for _, p := range live.Peers {
+			if !slices.Contains(devices, p.PublicKey) {
+				devices = append(devices, p.PublicKey)
+			}
+		}
+	}
 	first, last := list[0], list[len(list)-1]
-	packets, bytes, known := openwrt.Between(first, last)
+	packets, bytes, known := openwrt.Between(first, last, devices)
 	if !known {
 		return doctor.Unknown[doctor.Arrivals]("the counter of the tunnel's rule could not be read")
 	}
@@ -467,7 +484,27 @@ func (g *gathering) tryHairpin(ctx context.Context, c tunnel.Config) {
 	if !g.f.Endpoint.Known || i < 0 {
 		return
 	}
-	c.Endpoint, c.Bind = netip.AddrPortFrom(g.f.Endpoint.Value[i], g.r.Home.Tunnel.CallPort()), nil
+	c.Endpoint = netip.AddrPortFrom(g.f.Endpoint.Value[i], g.r.Home.Tunnel.CallPort())
+	// A peer that comes back within 40 ms is taken for a flood and not answered, so
+	// the first try may fail by being too quick.
+	for range hairpinTries {
+		done, err := g.call(ctx, c)
+		if err != nil {
+			g.f.Hairpin.Because = "this computer finds no way to the public address"
+			return
+		}
+		if g.f.Hairpin = doctor.Known(done); done {
+			return
+		}
+	}
+}
+
+// hairpinTries is how often the public address is called.
+const hairpinTries = 3
+
+// call is one try to shake hands.
+func (g *gathering) call(ctx context.Context, c tunnel.Config) (done bool, err error) {
+	c.Bind = nil
 	if g.r.Bind != nil {
 		c.Bind = g.r.Bind()
 	}
@@ -475,11 +512,12 @@ func (g *gathering) tryHairpin(ctx context.Context, c tunnel.Config) {
 	defer cancel()
 	t, err := tunnel.Up(ctx, c)
 	if err != nil {
-		g.f.Hairpin.Because = "this computer finds no way to the public address"
-		return
+		return false, err
 	}
 	defer t.Close()
-	g.f.Hairpin = doctor.Known(t.Handshake(ctx) == nil)
+	done = t.Handshake(ctx) == nil
+	g.called += t.Stats().Initiations
+	return done, nil
 }
 
 // Progress is what package doctor says of a device that tries to come home while
