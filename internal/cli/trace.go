@@ -210,9 +210,7 @@ func (a *app) followPacket(ctx context.Context, v *visit, q asked, conf *wgconf.
 	}
 	f := trace.Facts{Home: h, Snapshot: snap, Conf: conf, Endpoint: a.endpointNow(ctx, h, conf)}
 	f.Wanted = trace.Applied(h, snap)
-	if a.Upstream != nil {
-		f.Upstream = a.Upstream(ctx, h, snap)
-	}
+	f.Upstream = a.upstream(ctx, v)
 	t := trace.Follow(f, r)
 	if t.Question != nil {
 		k, err := openwrt.Knock(ctx, v.Shell(), t.Question.Target, t.Question.From)

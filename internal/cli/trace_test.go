@@ -165,7 +165,7 @@ func (h *house) must(args ...string) {
 
 // upstream is what an ISP router says that can be asked.
 func (h *house) upstream(_ context.Context, _ home.Home, s *router.Snapshot) trace.Upstream {
-	u := trace.Upstream{Asked: true, How: "UPnP", At: s.Time}
+	u := trace.Upstream{Asked: true, How: "UPnP", At: s.Time, RoutesKnown: true}
 	if h.w.ISP == nil {
 		return u
 	}
