@@ -91,20 +91,20 @@ func (a *app) agree(ctx context.Context, question string) (bool, error) {
 // readLine reads byte by byte, so that nothing meant for the next question is
 // swallowed. Ctrl-C ends it.
 func (a *app) readLine(ctx context.Context) (string, error) {
-	type answer struct {
-		line string
-		err  error
+	if a.typed == nil { // else somebody gave up waiting for a line that is still to come
+		got := make(chan typed, 1)
+		a.typed = got
+		go func() {
+			line, err := lineOf(a.In)
+			got <- typed{line, err}
+		}()
 	}
-	got := make(chan answer, 1)
-	go func() {
-		line, err := lineOf(a.In)
-		got <- answer{line, err}
-	}()
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(a.Err)
 		return "", ctx.Err()
-	case r := <-got:
+	case r := <-a.typed:
+		a.typed = nil
 		if r.err == io.EOF && r.line == "" {
 			fmt.Fprintln(a.Err)
 			return "", inputEnded()
@@ -114,6 +114,12 @@ func (a *app) readLine(ctx context.Context) (string, error) {
 		}
 		return strings.TrimSpace(r.line), nil
 	}
+}
+
+// typed is a line that a person typed.
+type typed struct {
+	line string
+	err  error
 }
 
 func inputEnded() error {

@@ -12,6 +12,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"golang.zx2c4.com/wireguard/conn"
 
 	"github.com/heimweg/heimweg/internal/apply"
+	"github.com/heimweg/heimweg/internal/endpoint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/firmware"
 	"github.com/heimweg/heimweg/internal/flash"
@@ -58,6 +60,7 @@ type Env struct {
 	Cable  func(ctx context.Context, card string) (flash.Cable, error)
 	Web    http.RoundTripper // the way to download servers; nil: the real one
 	Keys   firmware.Keyring  // who may sign firmware; nil: OpenWrt
+	Roots  *x509.CertPool    // who vouches for pages that say who calls; nil: this computer's authorities
 	Rand   io.Reader         // nil: crypto/rand
 	Config string            // heimweg's own folder on this computer; "": the user's
 	Now    func() time.Time
@@ -109,8 +112,11 @@ type app struct {
 	verbose  bool
 	yes      bool
 	risks    []string
-	newDDNS  bool           // ask for the password at the DDNS service again
-	pins     shell.KeyStore // instead of the file known_routers, while a box is set up
+	newDDNS  bool              // ask for the password at the DDNS service again
+	typed    chan typed        // a line that is being waited for
+	servers  []string          // --ask-outside
+	found    *endpoint.Verdict // what was found out in this run about where home is
+	pins     shell.KeyStore    // instead of the file known_routers, while a box is set up
 }
 
 // Run runs the program with its arguments and returns the exit code.

@@ -20,6 +20,7 @@ import (
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/store"
 	"github.com/heimweg/heimweg/internal/subnet"
+	"github.com/heimweg/heimweg/internal/view"
 )
 
 // answers are what init asks or takes from flags.
@@ -48,7 +49,11 @@ func (a *app) initCommand() *cobra.Command {
 		Long: `init looks for the home router, finds out where it sits and which networks there
 are, proposes a tunnel network that collides with none, asks what it cannot find
 out, and writes home.toml with a comment on every line. It changes nothing on the
-router.`,
+router.
+
+Under which address home is called it finds out, too: from the router, from the
+ISP router where that tells programs its address, and with --ask-outside from a
+server of your choice.`,
 		Example: `  heimweg init
   heimweg init --endpoint home.example.net --reach home-lan,internet
   heimweg init --router 192.168.1.1 --yes`,
@@ -58,6 +63,7 @@ router.`,
 		},
 	}
 	n.flags(c)
+	a.askFlag(c)
 	return c
 }
 
@@ -70,17 +76,19 @@ func (a *app) init(ctx context.Context, n answers) (*home.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap, err := a.firstLook(ctx, addr)
+	s, err := a.firstLook(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
+	defer s.Close()
+	snap := s.Snapshot()
 	nets, _ := hostnet.Networks()
 	d, err := propose.Home(a.Rand, addr, snap, nets)
 	if err != nil {
 		return nil, err
 	}
 	a.tellDraft(snap, d)
-	if err := a.settleDraft(ctx, &d, n); err != nil {
+	if err := a.settleDraft(ctx, s, &d, n); err != nil {
 		return nil, err
 	}
 	text := home.Compose(d.Home)
@@ -133,7 +141,8 @@ func join(addrs []netip.Addr) string {
 	return strings.Join(s, ", ")
 }
 
-func (a *app) firstLook(ctx context.Context, addr string) (*router.Snapshot, error) {
+// firstLook connects and looks. The caller closes the session.
+func (a *app) firstLook(ctx context.Context, addr string) (*apply.Session, error) {
 	h := home.New()
 	h.Router.Address = addr
 	way, _, err := a.way(h)
@@ -145,8 +154,11 @@ func (a *app) firstLook(ctx context.Context, addr string) (*router.Snapshot, err
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
-	return s.Snapshot(), apply.Check(s.Snapshot(), addr)
+	if err := apply.Check(s.Snapshot(), addr); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 func (a *app) tellDraft(snap *router.Snapshot, d propose.Draft) {
@@ -187,7 +199,7 @@ func (a *app) tellDraft(snap *router.Snapshot, d propose.Draft) {
 }
 
 // settleDraft puts in what was answered, and asks for the rest.
-func (a *app) settleDraft(ctx context.Context, d *propose.Draft, n answers) error {
+func (a *app) settleDraft(ctx context.Context, s *apply.Session, d *propose.Draft, n answers) error {
 	h := &d.Home
 	h.Tunnel.Port = n.port
 	h.Router.Packages = n.packages
@@ -211,7 +223,7 @@ func (a *app) settleDraft(ctx context.Context, d *propose.Draft, n answers) erro
 		}
 		h.LANs[0].Renumber = true
 	}
-	if err := a.askEndpoint(ctx, d, n); err != nil {
+	if err := a.askEndpoint(ctx, s, d, n); err != nil {
 		return err
 	}
 	if err := a.askReach(ctx, d, n); err != nil {
@@ -220,14 +232,26 @@ func (a *app) settleDraft(ctx context.Context, d *propose.Draft, n answers) erro
 	return a.askInput(ctx, d, n)
 }
 
-func (a *app) askEndpoint(ctx context.Context, d *propose.Draft, n answers) error {
+// askEndpoint finds out where home is, and asks a person only for what cannot be
+// found out. An address that was found out is not written down: it may change, and
+// every command finds it out again.
+func (a *app) askEndpoint(ctx context.Context, s *apply.Session, d *propose.Draft, n answers) error {
 	d.Home.Tunnel.Endpoint = n.endpoint
-	if n.endpoint != "" || !d.NeedsEndpoint || a.yes || !a.Terminal.IsTerminal() {
+	if n.endpoint != "" {
+		return nil
+	}
+	where := a.where(ctx, &visit{Session: s, file: &home.File{Home: d.Home}})
+	view.Where(a.Err, a.style, where)
+	if where.Callable() || a.yes || !a.Terminal.IsTerminal() {
 		return nil // it can be added later; peer add says so
 	}
 	a.sayf("Under which name or address is home reached from the internet?")
+	prompt := "A MyFRITZ or DynDNS name, or the public address that the ISP router shows"
+	if where.Endpoint.Host == "" {
+		prompt += " (Enter: later):"
+	}
 	for {
-		got, err := a.ask(ctx, "A MyFRITZ or DynDNS name, or the public address that the ISP router shows (Enter: later):", "", "--endpoint NAME")
+		got, err := a.ask(ctx, prompt, where.Endpoint.Host, "--endpoint NAME")
 		if err != nil || got == "" {
 			return err
 		}

@@ -223,8 +223,8 @@ func (t *tour) heimweg(args ...string) error {
 // labLookup is the emulated world's public DNS.
 func labLookup(w *world.World) Lookup {
 	return func(_ context.Context, host string) ([]netip.Addr, error) {
-		if a, ok := w.Lookup(host); ok {
-			return []netip.Addr{a}, nil
+		if all, ok := w.LookupAll(host); ok {
+			return all, nil
 		}
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heimweg/heimweg/internal/endpoint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/key"
@@ -250,7 +251,7 @@ func (a *app) changePeers(ctx context.Context, edit func(*home.File) (*home.File
 
 // endpoint is what devices call: what was asked for, what home.toml says, or the
 // router's own address when that is public.
-func (a *app) endpoint(_ context.Context, v *visit, flag string) (string, error) {
+func (a *app) endpoint(ctx context.Context, v *visit, flag string) (string, error) {
 	h := v.file.Home
 	if flag != "" {
 		_, err := v.file.SetEndpoint(flag) // the same rules as in home.toml; the file is not written
@@ -262,12 +263,15 @@ func (a *app) endpoint(_ context.Context, v *visit, flag string) (string, error)
 	if e := publicAddress(h, v.Snapshot()); e != "" {
 		return e, nil
 	}
-	if e := a.publicByISP(h, v.Snapshot()); e.IsValid() {
+	where := a.where(ctx, v)
+	if where.Callable() {
+		a.sayf("%-24s %s (%s)", "Home is at", where.Endpoint.Host, where.Words())
+		return where.Endpoint.Host, nil
+	}
+	if e := a.publicByISP(h, v.Snapshot()); e.IsValid() && where.Kind == endpoint.Unclear {
 		return e.String(), nil
 	}
-	return "", fault.New("endpoint-unknown", "it is not known under which name or address home is called from outside").
-		Because("the home router's own address on the WAN side is private, and the ISP router's public one cannot be seen from here").
-		Do(`write it into home.toml: [tunnel] endpoint = "home.example.net" (a MyFRITZ or DynDNS name, or the public address that the ISP router shows)`)
+	return "", unreachable(where)
 }
 
 // publicAddress is the WAN address of a router that has a public one itself.

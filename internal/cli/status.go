@@ -40,9 +40,11 @@ func (a *app) status(ctx context.Context, watch bool) error {
 	defer v.Close()
 	v.request.Access.Password, v.request.Access.Key = false, ""
 	snap := v.Snapshot()
+	where := a.glance(ctx, f.Home, snap)
 	for {
 		p := v.Plan(v.request)
 		st := view.StatusOf(f.Home, snap, p)
+		st.Where = where
 		if a.json {
 			if err := a.printJSON(st); err != nil {
 				return err

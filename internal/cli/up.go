@@ -45,6 +45,7 @@ Everything goes over the same cable.`,
 		},
 	}
 	n.flags(c)
+	a.askFlag(c)
 	f.add(a, c)
 	c.Flags().BoolVar(&first, "flash", false, "flash the box first")
 	c.Flags().StringSliceVar(&images, "image", nil, "with --flash: this file instead of the release's")

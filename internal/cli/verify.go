@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/heimweg/heimweg/internal/endpoint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/hostnet"
@@ -19,6 +21,7 @@ import (
 
 type verifyFlags struct {
 	outside bool
+	old     bool // --outside, the flag's first name
 	via     string
 	target  string
 	mapped  bool // the ISP router says that it passes the port on
@@ -34,16 +37,27 @@ says hop by hop what was shown and what was not.
 
 Where this computer sits decides what can be shown. In the home LAN the handshake
 goes to the router's own address; from the uplink LAN, to its WAN address; with
---outside, to the public endpoint: put this computer on the phone's hotspot when
-told.
+--from-outside, to the public endpoint: verify says when to put this computer on
+the phone's hotspot, notices that by itself, and says when to go back.
+
+When the way is broken, or with --ask-outside, verify also says where home is: what
+the ISP router and public DNS say, what servers of your choice see from outside,
+and whether anybody can call this house at all.
 
 Exit codes: 0 all that was tested works · 3 something is broken.`,
 		Example: `  heimweg verify
-  heimweg verify --outside           the whole way, over the phone's hotspot
+  heimweg verify --from-outside      the whole way, over the phone's hotspot
+  heimweg verify --ask-outside stun.example.net:3478
   heimweg verify --target 192.168.1.10`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.verify(cmd.Context(), fl) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fl.outside = fl.outside || fl.old
+			return a.verify(cmd.Context(), fl)
+		},
 	}
-	c.Flags().BoolVar(&fl.outside, "outside", false, "test against the public endpoint, from outside")
+	c.Flags().BoolVar(&fl.outside, "from-outside", false, "test against the public endpoint, from outside")
+	c.Flags().BoolVar(&fl.old, "outside", false, "")
+	c.Flags().MarkHidden("outside")
+	a.askFlag(c)
 	c.Flags().StringVar(&fl.via, "via", a.Getenv("HEIMWEG_OUTSIDE"), "host:port to send the handshake to instead (the lab prints one)")
 	c.Flags().StringVar(&fl.target, "target", "", "address of a device in the home LAN to reach (default: those that the router has seen)")
 	return c
@@ -63,12 +77,23 @@ func (a *app) verify(ctx context.Context, fl verifyFlags) error {
 	if err != nil {
 		return err
 	}
+	where := a.found
+	if where == nil && (len(a.servers) > 0 || res.Broken() && res.Vantage == verify.Outside) {
+		w := a.where(ctx, v)
+		where = &w
+	}
 	if a.json {
-		if err := a.printJSON(res); err != nil {
+		if err := a.printJSON(struct {
+			verify.Result
+			Where *endpoint.Verdict `json:"where,omitempty"`
+		}{res, where}); err != nil {
 			return err
 		}
 	} else {
 		view.Verify(a.Out, a.style, res)
+		if where != nil {
+			view.Where(a.Out, a.style, *where)
+		}
 	}
 	if res.Broken() {
 		return errExit(fault.ExitDifferences)
@@ -96,7 +121,8 @@ func (a *app) test(ctx context.Context, v *visit, fl verifyFlags) (verify.Result
 		if !a.Terminal.IsTerminal() {
 			return verify.Result{}, needsPerson("this computer has to leave the house for the test", "--via HOST:PORT")
 		}
-		r.Leave = a.goOutside
+		r.Leave = a.goOutside(v.file.Home, v.Snapshot(), r.Endpoint)
+		r.Return = a.comeBack(v.file.Home, v.Snapshot(), r.Endpoint)
 	}
 	return verify.Run(ctx, v.Shell(), v.Snapshot(), r, a.tell())
 }
@@ -119,7 +145,7 @@ func (a *app) vantage(ctx context.Context, v *visit, fl verifyFlags) (verify.Van
 	where, addr := nearest(h, snap)
 	if !addr.IsValid() {
 		return "", netip.AddrPort{}, fault.New("no-vantage", "this computer is in none of the networks that the home router is in").
-			Do("connect it to the home LAN, or test from outside: heimweg verify --outside")
+			Do("connect it to the home LAN, or test from outside: heimweg verify --from-outside")
 	}
 	return where, netip.AddrPortFrom(addr, h.Tunnel.Port), nil
 }
@@ -143,12 +169,6 @@ func nearest(h home.Home, snap *router.Snapshot) (verify.Vantage, netip.Addr) {
 	return "", netip.Addr{}
 }
 
-// goOutside asks the person to take this computer out of the house.
-func (a *app) goOutside(ctx context.Context) error {
-	_, err := a.ask(ctx, "Now connect this computer to the phone's hotspot, with its Wi-Fi off, and press Enter.", "", "--via HOST:PORT")
-	return err
-}
-
 func (a *app) resolve(ctx context.Context, hostport string) (netip.AddrPort, error) {
 	if ap, err := netip.ParseAddrPort(hostport); err == nil {
 		return ap, nil
@@ -160,6 +180,9 @@ func (a *app) resolve(ctx context.Context, hostport string) (netip.AddrPort, err
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	addrs, err := a.Lookup(ctx, host)
+	// WireGuard's apps choose IPv4 when a name has both (wireguard-android,
+	// InetEndpoint), and so does this.
+	slices.SortStableFunc(addrs, func(x, y netip.Addr) int { return x.Unmap().BitLen() - y.Unmap().BitLen() })
 	if err != nil || len(addrs) == 0 {
 		return netip.AddrPort{}, fault.New("endpoint-unresolved", "the name %s has no address", host).
 			Do("check the name at your DynDNS service, or write another endpoint into home.toml")

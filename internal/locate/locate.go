@@ -74,10 +74,10 @@ func Facts(ctx context.Context, r Request, tell event.Tell) endpoint.Facts {
 // FromRouter is what one look at the home router tells.
 func FromRouter(h home.Home, s *router.Snapshot) endpoint.Facts {
 	f := endpoint.Facts{Direct: h.Uplink.Kind == home.Direct, Port: h.Tunnel.CallPort(), Inner: h.Tunnel.Port}
-	if a, err := netip.ParseAddr(h.Tunnel.Endpoint); err == nil {
+	if a, err := netip.ParseAddr(h.CallName()); err == nil {
 		f.Earlier = []endpoint.Sighting{{Addr: a}} // what home.toml says was true once
 	} else {
-		f.Name = h.Tunnel.Endpoint
+		f.Name = h.CallName()
 	}
 	if s == nil {
 		return f

@@ -118,6 +118,9 @@ type Request struct {
 	// Mapped: the ISP router says that it passes the port on to the home router. When
 	// nothing of it arrives, it did not tell the truth.
 	Mapped bool
+	// Return is called with what was shown, after Leave and the test: it tells the
+	// person to go back, and may wait until the router can be asked again.
+	Return func(context.Context, Result) error
 	// Self is this computer's address in the home LAN: reaching oneself proves
 	// little, so it is not chosen as a target.
 	Self netip.Addr
@@ -167,13 +170,19 @@ func Run(ctx context.Context, sh openwrt.Shell, snap *router.Snapshot, r Request
 	}
 	// The router's counters tell where a packet without an answer came to. Who has
 	// left the house cannot ask; the router then removes the test peer by itself.
-	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	patience := 20 * time.Second
+	if err == nil && r.Return != nil {
+		err = r.Return(ctx, res)
+		patience = 5 * time.Second // who did not go back cannot ask
+	}
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	seen, gone := openwrt.RemoveProbe(clean, sh, p)
 	if err != nil {
 		return res, err
 	}
 	if gone == nil {
+		res.Arrived = seen.Received
 		refine(&res, seen, r.Mapped)
 	}
 	return res, ctx.Err()
@@ -280,7 +289,7 @@ func entry(r Request, h Hop) []Hop {
 		door.What = "the home router's door in the ISP router's LAN"
 	}
 	if r.Vantage == Inside {
-		isp.Next = "heimweg verify --outside, with this computer on the phone's hotspot"
+		isp.Next = "heimweg verify --from-outside, with this computer on the phone's hotspot"
 		door.Seen = "the test came from the home LAN and did not pass it"
 		return []Hop{isp, door}
 	}
@@ -289,7 +298,7 @@ func entry(r Request, h Hop) []Hop {
 	}
 	if r.Vantage == Uplink {
 		isp.Seen = "the test came from the uplink LAN and did not pass it"
-		isp.Next = "heimweg verify --outside, with this computer on the phone's hotspot"
+		isp.Next = "heimweg verify --from-outside, with this computer on the phone's hotspot"
 		return []Hop{isp, door}
 	}
 	isp.Verdict = door.Verdict
