@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,8 +44,9 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	flash full|free      fill the router's flash
 //	silent [FILE…]       no secret of the router or of these .conf files was written so far
 //	replace FILE OLD NEW edit a file
-//	cut PART             the power goes before sysupgrade writes that part (firmware, half of firmware, settings)
-//	interrupt 2s         the next heimweg gets Ctrl-C after that time
+//	cut PART             the power goes before sysupgrade writes that part (firmware, half of firmware, settings), and Ctrl-C follows
+//	interrupt 2s|PART    the next heimweg gets Ctrl-C after that time, or when sysupgrade is about to write that part
+//	newer BOARD VERSION FILE   an image for sysupgrade
 //	swap BOARD RELEASE   another box, fresh, in the router's place
 //	carton [MODEL]       a home with a boxed FRITZ!Box and a download server; plug on:300ms off:2s … | none
 //	box runs openwrt|fritzos|memory|nothing | untouched | unseen | on | off | mend
@@ -68,6 +70,7 @@ func TestScripts(t *testing.T) {
 			"conf": scriptConf, "keys": scriptKeys,
 			"carton": scriptCarton, "plug": scriptPlug, "box": scriptBox, "image": scriptImage,
 			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt,
+			"newer": scriptUpgradeImage,
 			"igd": scriptIGD, "dns": scriptDNS,
 		},
 	})
@@ -79,6 +82,7 @@ type stage struct {
 	tty       bool
 	trips     int64
 	interrupt time.Duration // until the next run's Ctrl-C
+	ctrlC     atomic.Pointer[context.CancelFunc]
 	m         *mirror.Mirror
 	carton    *carton      // with a boxed device
 	all       bytes.Buffer // everything that heimweg has written so far
@@ -211,6 +215,8 @@ func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
 	home := ts.MkAbs("home.toml")
 	ctx, cancel := within(2 * time.Minute)
 	defer cancel()
+	s.ctrlC.Store(&cancel)
+	defer s.ctrlC.Store(nil)
 	if s.interrupt > 0 {
 		stop := time.AfterFunc(s.interrupt, cancel)
 		defer stop.Stop()
@@ -382,6 +388,9 @@ func scriptSilent(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("there are no secrets to look for")
 	}
 	for _, x := range secrets {
+		if strings.Contains(strings.Join(home0(ts).Router.Log(), "\n"), x) {
+			ts.Fatalf("a secret stands in the router's log: %s…", x[:6])
+		}
 		if strings.Contains(s.all.String(), x) {
 			ts.Fatalf("a secret was written: %s…", x[:6])
 		}

@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/heimweg/heimweg/internal/image/imagetest"
 	"github.com/heimweg/heimweg/internal/lab/owrt"
 	"github.com/heimweg/heimweg/internal/router"
 )
@@ -21,23 +24,47 @@ func (s *stage) inside(image []byte) []string {
 	return made.Packages
 }
 
-// scriptCut takes the power away while sysupgrade writes.
+// scriptCut takes the power away while sysupgrade writes; the person sees the box
+// go dark and presses Ctrl-C.
 func scriptCut(ts *testscript.TestScript, _ bool, args []string) {
-	part := strings.Join(args, " ")
-	box := home0(ts).Router
-	box.SetHook(func(e owrt.Event) owrt.Action {
-		if e.Kind == owrt.Flashing && e.Path == part {
-			return owrt.PowerCut
+	whileWriting(ts, strings.Join(args, " "), owrt.PowerCut)
+}
+
+// whileWriting does something to the box as sysupgrade is about to write a part, and
+// ends heimweg's run.
+func whileWriting(ts *testscript.TestScript, part string, do owrt.Action) {
+	s := stageOf(ts)
+	var once sync.Once // the box that is put in this one's place has no hook
+	home0(ts).Router.SetHook(func(e owrt.Event) owrt.Action {
+		if e.Kind != owrt.Flashing || e.Path != part {
+			return owrt.Continue
 		}
-		return owrt.Continue
+		once.Do(func() {
+			if c := s.ctrlC.Load(); c != nil {
+				(*c)()
+			}
+		})
+		return do
 	})
 }
 
-// scriptInterrupt presses Ctrl-C in the next run.
+// scriptInterrupt presses Ctrl-C in the next run: after a time, or when the router
+// is about to write a part.
 func scriptInterrupt(ts *testscript.TestScript, _ bool, args []string) {
 	d, err := time.ParseDuration(args[0])
-	ts.Check(err)
+	if err != nil {
+		whileWriting(ts, strings.Join(args, " "), owrt.Continue)
+		return
+	}
 	stageOf(ts).interrupt = d
+}
+
+// scriptUpgradeImage makes an image for sysupgrade: of a board, for a release, as a
+// person may have fetched it.
+func scriptUpgradeImage(ts *testscript.TestScript, _ bool, args []string) {
+	compat := map[string]string{"avm,fritzbox-4040": "1.1"}[args[0]]
+	file := imagetest.Sysupgrade(imagetest.Options{Board: args[0], Compat: compat, Version: args[1]})
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), file, 0o600))
 }
 
 // scriptSwap puts another box, fresh from the factory image, in the router's place.

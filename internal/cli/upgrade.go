@@ -188,9 +188,16 @@ func imageFile(path string) (*upgrade.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.Kind != image.Sysupgrade || !m.HasMetadata {
+	if m.Whole() == image.Bad || m.Kind == image.Sysupgrade && !m.HasMetadata {
+		return nil, fault.NewUsage("image-damaged", "%s is not whole: it was cut off, or changed on its way", path).
+			Do("fetch it again; heimweg upgrade without a file does that, too. heimweg firmware check %s says more", path)
+	}
+	if m.Kind != image.Sysupgrade {
 		return nil, fault.NewUsage("image-wrong-kind", "%s is not for an upgrade: it is %s", path, m.Format).
 			Do("heimweg upgrade without a file fetches the right one; heimweg firmware check %s says more", path)
+	}
+	if m.Release.Version == "" {
+		return nil, fault.NewUsage("image-unnamed", "%s does not say which release it holds", path).Do("heimweg upgrade without a file fetches one that does")
 	}
 	data, err := store.Read(path)
 	if err != nil {

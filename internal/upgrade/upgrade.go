@@ -159,18 +159,12 @@ func (r *run) version() string { return r.s.Snapshot().Board.Release.Version }
 // fromHere is a new upgrade.
 func (r *run) fromHere(ctx context.Context) (Result, error) {
 	board := r.s.Snapshot().Board
-	c := Choice{}
-	if r.Image == nil {
-		list, err := r.Images.Releases(ctx)
-		if err != nil {
-			return Result{}, err
-		}
-		if c, err = Choose(board, list, r.To); err != nil {
-			return Result{}, err
-		}
-		if c.Version == "" {
-			return Result{To: board.Release.Version}, nil
-		}
+	c, err := r.choose(ctx, board)
+	if err != nil {
+		return Result{}, err
+	}
+	if c.Version == "" {
+		return Result{To: board.Release.Version}, nil
 	}
 	if p := r.s.Plan(r.Request); len(p.Blocked) > 0 {
 		return Result{}, fault.List(p.Blocked)
@@ -222,6 +216,23 @@ func (r *run) fromHere(ctx context.Context) (Result, error) {
 		res.Newer = c.Why[strings.LastIndex(c.Why, " ")+1:]
 	}
 	return res, err
+}
+
+// choose finds the release to go to. A file of the release that runs already is
+// somebody's own wish; only a snapshot cannot be compared.
+func (r *run) choose(ctx context.Context, board router.Board) (Choice, error) {
+	if r.Image == nil {
+		list, err := r.Images.Releases(ctx)
+		if err != nil {
+			return Choice{}, err
+		}
+		return Choose(board, list, r.To)
+	}
+	v := r.Image.Version
+	if _, ok := router.ParseLine(v); !ok || v == board.Release.Version {
+		return Choice{Version: v}, nil
+	}
+	return Choose(board, []string{v}, v)
 }
 
 // packages are those that shall be there afterwards: what home.toml means, and
