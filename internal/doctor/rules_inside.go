@@ -346,17 +346,19 @@ var lastRules = []Rule{
 	{ID: "plan-blocked", What: "heimweg may change this router", Symptom: "heimweg apply refuses",
 		After: []ID{"config-readable", "other-writer", "override", "unfinished", "harmful-package", "room", "formatting", "port-taken", "firewall-loads", "key-each", "lan-network", "lan-mask", "network-clash"},
 		Needs: []string{"router"}, judge: func(p *patient) outcome {
-			for _, f := range p.planned().Blocked {
-				o := risk("heimweg could not change this router: %s", f.What)
-				for _, s := range f.Seen {
-					o = o.saw("%s", s)
-				}
-				for _, n := range f.Next {
-					o = o.do(ByHand, n, "")
-				}
-				return o
+			blocked := p.planned().Blocked
+			if len(blocked) == 0 {
+				return ok()
 			}
-			return ok()
+			f := blocked[0] // the others show when this one is gone
+			o := risk("heimweg could not change this router: %s", f.What)
+			for _, s := range f.Seen {
+				o = o.saw("%s", s)
+			}
+			for _, n := range f.Next {
+				o = o.do(ByHand, n, "")
+			}
+			return o
 		}},
 	{ID: "drift", What: "the router is as home.toml wants it", Symptom: "something was changed behind heimweg's back",
 		After: everyCure, Needs: []string{"router"}, judge: func(p *patient) outcome {

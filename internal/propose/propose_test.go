@@ -1,4 +1,4 @@
-package propose
+package propose_test
 
 import (
 	"bytes"
@@ -19,6 +19,7 @@ import (
 	"github.com/heimweg/heimweg/internal/blueprint"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/plan"
+	"github.com/heimweg/heimweg/internal/propose"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/subnet"
 	"github.com/heimweg/heimweg/internal/uci"
@@ -148,7 +149,7 @@ var scenes = []struct {
 }
 
 // tell writes what a draft decides.
-func tell(d Draft) string {
+func tell(d propose.Draft) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "uplink %s %s, wan %s\n", d.Home.Uplink.Kind, d.Home.Uplink.Network, d.WAN)
 	for _, l := range d.Home.LANs {
@@ -179,7 +180,7 @@ func TestHome(t *testing.T) {
 			for _, a := range sc.avoid {
 				avoid = append(avoid, netip.MustParsePrefix(a))
 			}
-			d, err := Home(source(uint64(i)), "192.168.1.1", s, avoid)
+			d, err := propose.Home(source(uint64(i)), "192.168.1.1", s, avoid)
 			if err != nil {
 				t.Errorf("%s, %s: %v", sc.name, r, err)
 				continue
@@ -205,7 +206,7 @@ func TestHome(t *testing.T) {
 
 // usable: what is drafted is a valid home.toml as soon as the open question is
 // answered, and can be planned on the router that it was drafted for.
-func usable(t *testing.T, name string, d Draft, s *router.Snapshot) {
+func usable(t *testing.T, name string, d propose.Draft, s *router.Snapshot) {
 	t.Helper()
 	h := d.Home
 	if d.NeedsEndpoint {
@@ -233,7 +234,7 @@ func TestNothingCollides(t *testing.T) {
 	for i, sc := range scenes {
 		for seed := range uint64(40) {
 			s := sc.make(t, releases[(i+int(seed))%len(releases)])
-			d, err := Home(source(1000+seed), "192.168.1.1", s, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/9")})
+			d, err := propose.Home(source(1000+seed), "192.168.1.1", s, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/9")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -270,17 +271,17 @@ func TestNothingCollides(t *testing.T) {
 
 func TestNoRoom(t *testing.T) {
 	all := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12")}
-	if _, err := Home(source(1), "192.168.1.1", shipped(t, "24.10", ""), all); !errors.Is(err, subnet.ErrNoRoom) {
+	if _, err := propose.Home(source(1), "192.168.1.1", shipped(t, "24.10", ""), all); !errors.Is(err, subnet.ErrNoRoom) {
 		t.Errorf("no room: %v", err)
 	}
-	if _, err := Home(bytes.NewReader(nil), "192.168.1.1", shipped(t, "24.10", ""), nil); err == nil {
+	if _, err := propose.Home(bytes.NewReader(nil), "192.168.1.1", shipped(t, "24.10", ""), nil); err == nil {
 		t.Error("chosen without chance")
 	}
 }
 
 // A router of which nothing is known but that it is there.
 func TestEmptySnapshot(t *testing.T) {
-	d, err := Home(source(1), "192.168.1.1", &router.Snapshot{}, nil)
+	d, err := propose.Home(source(1), "192.168.1.1", &router.Snapshot{}, nil)
 	if err != nil || len(d.Home.LANs) != 0 || !d.NeedsEndpoint || d.Home.Uplink.Kind != home.Behind {
 		t.Errorf("%v\n%s", err, tell(d))
 	}

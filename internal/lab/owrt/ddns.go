@@ -222,13 +222,18 @@ func (s *system) ddnsAddress(ctx context.Context, sec uci.Section) (netip.Addr, 
 			}
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("Can not detect local IP using network_get_ipaddr '%s'", network)
+	return netip.Addr{}, ddnsLog(fmt.Sprintf("Can not detect local IP using network_get_ipaddr '%s'", network))
 }
+
+// A ddnsLog is a line of the scripts' log, in their words.
+type ddnsLog string
+
+func (l ddnsLog) Error() string { return string(l) }
 
 // ddnsSend tells the service; a private address is never told (upd_privateip 0).
 func (s *system) ddnsSend(ctx context.Context, sec uci.Section, target string, addr netip.Addr) (string, error) {
 	if addr.IsPrivate() || netip.MustParsePrefix("100.64.0.0/10").Contains(addr) {
-		return "", fmt.Errorf("No or private or invalid IP '%s' given! Please check your configuration", addr)
+		return "", ddnsLog(fmt.Sprintf("No or private or invalid IP '%s' given! Please check your configuration", addr))
 	}
 	text, err := s.ddnsGet(ctx, strings.ReplaceAll(target, "[IP]", addr.String()))
 	if err == nil && !strings.HasPrefix(text, "good") && !strings.HasPrefix(text, "nochg") {
