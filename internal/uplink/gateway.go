@@ -211,10 +211,11 @@ const pinholeLease = 24 * time.Hour
 // Pinhole opens the ISP router's IPv6 firewall for to, a global address of the
 // home router, which must be the one that Via's requests come from. Lease 0
 // means as long as permitted (a day). Asked again, it makes another one: renew
-// with RenewPinhole. Errors: *FailedError.
+// with RenewPinhole. Where Gateway6 is link-local, or not known, it is asked at
+// the addresses that it may have in to's network. Errors: *FailedError.
 func (g *Gateway) Pinhole(ctx context.Context, proto string, to netip.AddrPort, lease time.Duration) (Pinhole, error) {
 	p := Pinhole{Proto: proto, To: to, Lease: clampPinhole(lease)}
-	err := g.over6(ctx, func(ctx context.Context, call func(string, ...arg) (map[string]string, error)) error {
+	err := g.over6(ctx, p.To.Addr(), func(ctx context.Context, call func(string, ...arg) (map[string]string, error)) error {
 		args, err := call("GetFirewallStatus")
 		switch {
 		case err != nil && code(err) == 0:
@@ -248,7 +249,7 @@ func clampPinhole(lease time.Duration) time.Duration {
 // it had ended.
 func (g *Gateway) RenewPinhole(ctx context.Context, p Pinhole, lease time.Duration) (Pinhole, error) {
 	p.Lease = clampPinhole(lease)
-	err := g.over6(ctx, func(ctx context.Context, call func(string, ...arg) (map[string]string, error)) error {
+	err := g.over6(ctx, p.To.Addr(), func(ctx context.Context, call func(string, ...arg) (map[string]string, error)) error {
 		_, err := call("UpdatePinhole", arg{"UniqueID", fmt.Sprint(p.ID)}, arg{"NewLeaseTime", fmt.Sprint(int(p.Lease / time.Second))})
 		return pinholeGone(err)
 	})
@@ -266,7 +267,7 @@ func pinholeGone(err error) error {
 
 // ClosePinhole closes it; one that is not there any more is no error.
 func (g *Gateway) ClosePinhole(ctx context.Context, p Pinhole) error {
-	return g.over6(ctx, func(ctx context.Context, call func(string, ...arg) (map[string]string, error)) error {
+	return g.over6(ctx, p.To.Addr(), func(ctx context.Context, call func(string, ...arg) (map[string]string, error)) error {
 		_, err := call("DeletePinhole", arg{"UniqueID", fmt.Sprint(p.ID)})
 		if code(err) == 704 {
 			return nil
@@ -275,16 +276,16 @@ func (g *Gateway) ClosePinhole(ctx context.Context, p Pinhole) error {
 	})
 }
 
-// over6 talks to the IPv6 firewall: over IPv6 and from the home router, because
-// the request must come from the address that shall be opened (facts deps 8:
-// over IPv4 the answer is 606).
-func (g *Gateway) over6(ctx context.Context, f func(context.Context, func(string, ...arg) (map[string]string, error)) error) error {
+// over6 talks to the IPv6 firewall about an opening for to: over IPv6 and from the
+// home router, because the request must come from the address that shall be
+// opened (facts deps 8: over IPv4 the answer is 606).
+func (g *Gateway) over6(ctx context.Context, to netip.Addr, f func(context.Context, func(string, ...arg) (map[string]string, error)) error) error {
 	const what = "the opening in its IPv6 firewall"
 	no := func(reason string) error {
 		return failed(what, append(g.unanswered(), Attempt{Protocol: UPnP, Way: Via, Err: &NotPossibleError{reason}}))
 	}
 	if g.igd == nil {
-		return failed(what, append(g.unanswered(), Attempt{Protocol: UPnP, Way: Via, Err: &NotPossibleError{"the ISP router does not speak it"}}))
+		return no("the ISP router does not speak it")
 	}
 	s, ok := g.igd.dev.of(firewall6)
 	switch {
@@ -292,14 +293,55 @@ func (g *Gateway) over6(ctx context.Context, f func(context.Context, func(string
 		return no("the ISP router does not offer it")
 	case g.opt.Via.Dial == nil:
 		return no("only the home router may ask, and there is no way through it")
-	case !g.opt.Gateway6.Is6():
-		return no("the ISP router's IPv6 address is not known")
+	}
+	at, ok := g.find6(ctx, to, s.control.port)
+	if !ok {
+		return no("the ISP router was not found at any IPv6 address that it could have")
 	}
 	w := way{Way: g.opt.Via, name: Via, own: true}
 	a := g.try(ctx, UPnP, Via, func(ctx context.Context) error {
 		return f(ctx, func(action string, args ...arg) (map[string]string, error) {
-			return g.call(ctx, w, g.opt.Gateway6, g.igd, s, action, args...)
+			return g.call(ctx, w, at, g.igd, s, action, args...)
 		})
 	})
 	return failed(what, []Attempt{a})
+}
+
+// find6 finds the address at which the ISP router can be asked about to.
+func (g *Gateway) find6(ctx context.Context, to netip.Addr, port uint16) (netip.Addr, bool) {
+	for _, a := range addresses6(g.opt.Gateway6, to) {
+		ctx, cancel := context.WithTimeout(ctx, g.opt.first())
+		c, err := g.opt.Via.Dial(ctx, "tcp", netip.AddrPortFrom(a, port).String())
+		cancel()
+		if err == nil {
+			c.Close()
+			return a, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// addresses6 are the addresses that the ISP router may have in the network of to,
+// the likeliest first. A request to a link-local address would come from one, and
+// be refused. A router that numbers itself has the same last half in all its
+// addresses (RFC 4862); others like to be number 1.
+func addresses6(gateway, to netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	if gateway.Is6() && !gateway.IsLinkLocalUnicast() {
+		return append(out, gateway)
+	}
+	if !to.Is6() || to.Is4In6() || to.IsLinkLocalUnicast() {
+		return nil
+	}
+	a := to.As16()
+	if gateway.Is6() {
+		b := gateway.As16()
+		copy(a[8:], b[8:])
+		out = append(out, netip.AddrFrom16(a))
+	}
+	copy(a[8:], []byte{0, 0, 0, 0, 0, 0, 0, 1})
+	if one := netip.AddrFrom16(a); one != to && (len(out) == 0 || out[0] != one) {
+		out = append(out, one)
+	}
+	return out
 }

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -65,10 +66,9 @@ type reply struct {
 }
 
 // send makes one HTTP request to the ISP router at addr. The connection is new
-// and ends with the answer; redirections are not followed.
+// and ends with the answer; redirections are not followed. It is not done by
+// http.Transport, because that writes into the log what it does not expect.
 func send(ctx context.Context, dial dialer, addr netip.Addr, p place, method string, header http.Header, body string) (reply, error) {
-	tr := &http.Transport{DialContext: dial, DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true}
-	defer tr.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+netip.AddrPortFrom(addr, p.port).String()+p.path, strings.NewReader(body))
 	if err != nil {
 		return reply{}, err
@@ -77,17 +77,49 @@ func send(ctx context.Context, dial dialer, addr netip.Addr, p place, method str
 		req.Header = header
 	}
 	req.Header.Set("User-Agent", "heimweg UPnP/1.1")
-	res, err := tr.RoundTrip(req)
+	req.Close = true
+	conn, err := dial(ctx, "tcp", netip.AddrPortFrom(addr, p.port).String())
 	if err != nil {
+		return reply{}, ended(ctx, err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	r, err := converse(conn, req)
+	if err != nil && !isOurs(err) {
+		err = ended(ctx, err)
+	}
+	return r, err
+}
+
+// converse sends a request and reads what comes back, to its end.
+func converse(conn net.Conn, req *http.Request) (reply, error) {
+	if err := req.Write(conn); err != nil {
+		return reply{}, err
+	}
+	limit := &io.LimitedReader{R: conn, N: maxHeader}
+	in := bufio.NewReader(limit)
+	res, err := http.ReadResponse(in, req)
+	for i := 0; err == nil && res.StatusCode < 200 && i < 3; i++ { // "100 Continue"
+		res, err = http.ReadResponse(in, req)
+	}
+	switch {
+	case err != nil && limit.N <= 0:
+		return reply{}, &GarbledError{Reply: "answer", What: "its header does not end"}
+	case err != nil && strings.Contains(err.Error(), "malformed"):
+		return reply{}, &GarbledError{Reply: "answer", What: "no HTTP"}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return reply{}, &GarbledError{Reply: "answer", What: "it ends at once"}
+	case err != nil:
 		return reply{}, err
 	}
 	defer res.Body.Close()
+	limit.N = maxBody + 4096 // with the words that chunks bring along
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	switch {
+	case len(b) > maxBody || limit.N <= 0:
+		return reply{}, &GarbledError{Reply: "answer", What: fmt.Sprintf("more than %d bytes", maxBody)}
 	case err != nil:
 		return reply{}, err
-	case len(b) > maxBody:
-		return reply{}, &GarbledError{Reply: "answer", What: fmt.Sprintf("more than %d bytes", maxBody)}
 	}
 	return reply{res.StatusCode, res.Header, b}, nil
 }

@@ -374,3 +374,23 @@ func TestForeignNonce(t *testing.T) {
 		}
 	})
 }
+
+func TestAddresses6(t *testing.T) {
+	for _, c := range []struct{ gateway, to, want string }{
+		{"2001:db8:2::9", "2001:db8:2::253", "[2001:db8:2::9]"},
+		{"fe80::3a10:d5ff:fe01:203%wan", "2001:db8:2:0:1:2:3:4", "[2001:db8:2:0:3a10:d5ff:fe01:203 2001:db8:2::1]"},
+		{"fe80::1", "2001:db8:2::253", "[2001:db8:2::1]"},
+		{"", "2001:db8:2::253", "[2001:db8:2::1]"},
+		{"", "2001:db8:2::1", "[]"},
+		{"fe80::1", "192.0.2.1", "[]"},
+		{"fe80::1", "fe80::2", "[]"},
+	} {
+		var gateway netip.Addr
+		if c.gateway != "" {
+			gateway = netip.MustParseAddr(c.gateway)
+		}
+		if got := fmt.Sprint(addresses6(gateway, netip.MustParseAddr(c.to))); got != c.want {
+			t.Errorf("%s, %s: %s", c.gateway, c.to, got)
+		}
+	}
+}

@@ -90,6 +90,27 @@ func TestPinhole(t *testing.T) {
 	}
 }
 
+// The home router's next hop is mostly link-local: the ISP router is found all the
+// same, by its last half, or as number 1.
+func TestFindIPv6(t *testing.T) {
+	for _, next := range []string{"fe80::1", "fe80::a:b", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			s, o := sixHall(t, igd.Options{UPnP: 2, Firewall6: true})
+			o.Gateway6 = netip.Addr{}
+			if next != "" {
+				o.Gateway6 = netip.MustParseAddr(next)
+			}
+			g, err := uplink.Ask(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := g.Pinhole(t.Context(), "udp", netip.AddrPortFrom(client6, 51820), time.Hour); err != nil || len(s.Pinholes()) != 1 {
+				t.Errorf("%q: %v", next, err)
+			}
+		})
+	}
+}
+
 // Why there is no opening for IPv6.
 func TestNoPinhole(t *testing.T) {
 	for _, c := range []struct {
@@ -106,7 +127,7 @@ func TestNoPinhole(t *testing.T) {
 		{name: "version 1", opt: igd.Options{UPnP: 1, Firewall6: true}, says: "not asked: the ISP router does not offer it"},
 		{name: "no UPnP", opt: igd.Options{PCP: true}, says: "the ISP router does not speak it"},
 		{name: "not through the router", opt: igd.Options{UPnP: 2, Firewall6: true}, change: func(o *uplink.Options) { o.Via = uplink.Way{} }, says: "only the home router may ask"},
-		{name: "no IPv6", opt: igd.Options{UPnP: 2, Firewall6: true}, change: func(o *uplink.Options) { o.Gateway6 = netip.Addr{} }, says: "IPv6 address is not known"},
+		{name: "elsewhere", opt: igd.Options{UPnP: 2, Firewall6: true}, change: func(o *uplink.Options) { o.Gateway6 = netip.MustParseAddr("2001:db8:2::9") }, says: "not found at any IPv6 address"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

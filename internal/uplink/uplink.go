@@ -45,8 +45,10 @@ func System() Way {
 
 // Options say whom to ask, and for whom.
 type Options struct {
-	Gateway  netip.Addr // the ISP router's address in the uplink LAN
-	Gateway6 netip.Addr // the same for IPv6, global or unique local; zero: not known
+	Gateway netip.Addr // the ISP router's address in the uplink LAN
+	// Gateway6 is the same for IPv6. The next hop that the home router knows is
+	// mostly link-local, which is fine: see Pinhole. Zero: not known.
+	Gateway6 netip.Addr
 	Client   netip.Addr // the home router's WAN address: whom ports are opened for
 
 	Direct Way // from this computer
