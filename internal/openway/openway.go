@@ -181,7 +181,7 @@ func parent(ctx context.Context, err error) error {
 
 func (w *Way) ask(ctx context.Context) error {
 	o := uplink.Options{
-		Gateway: w.Gateway, Client: w.Want.To, Direct: w.req.Direct, Via: w.req.Via,
+		Gateway: w.Gateway, Gateway6: gateway6(w.req.Home, w.req.Snapshot), Client: w.Want.To, Direct: w.req.Direct, Via: w.req.Via,
 		Login: w.req.Login, Nonce: w.req.Records.nonce(w.Gateway, w.Want),
 	}
 	found, err := w.req.Ask(ctx, o)

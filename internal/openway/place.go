@@ -29,6 +29,21 @@ func Gateway(h home.Home, snap *router.Snapshot) netip.Addr {
 	return netip.Addr{}
 }
 
+// gateway6 is the ISP router as the home router's next hop for IPv6, mostly
+// link-local; invalid when it is not known.
+func gateway6(h home.Home, snap *router.Snapshot) netip.Addr {
+	_, names := outer(h)
+	for _, name := range names {
+		i, _ := snap.Interface(name)
+		for _, g := range i.Gateways {
+			if g.Is6() {
+				return g
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
 // publicIPv6 is the home router's own public IPv6 address on its outer side.
 func publicIPv6(h home.Home, snap *router.Snapshot) netip.Addr {
 	_, names := outer(h)
