@@ -69,8 +69,7 @@ func TestScripts(t *testing.T) {
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
 			"conf": scriptConf, "keys": scriptKeys,
 			"carton": scriptCarton, "plug": scriptPlug, "box": scriptBox, "image": scriptImage,
-			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt,
-			"newer": scriptUpgradeImage,
+			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt, "newer": scriptUpgradeImage,
 			"igd": scriptIGD, "dns": scriptDNS,
 		},
 	})
