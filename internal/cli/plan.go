@@ -171,19 +171,19 @@ func (a *app) carryOut(ctx context.Context, v *visit, saved *plan.Plan) error {
 	if err := a.consent(ctx, p); err != nil {
 		return err
 	}
-	if p.Needs().Password {
-		hash, err := a.password(ctx)
-		if err != nil {
-			return err
-		}
-		v.request.PasswordHash = uci.Hidden(hash)
-	}
 	if p.Needs().DDNS {
 		password, err := a.ddnsPassword(v.file.Home.DDNS)
 		if err != nil {
 			return err
 		}
 		v.request.DDNSPassword = password
+	}
+	if p.Needs().Password {
+		hash, err := a.password(ctx)
+		if err != nil {
+			return err
+		}
+		v.request.PasswordHash = uci.Hidden(hash)
 	}
 	if err := v.Run(ctx, p, v.request); err != nil {
 		return err

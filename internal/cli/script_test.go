@@ -36,6 +36,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	router 'SCRIPT'      run a script on the box, as its owner would
 //	igd FAULT|heal|restart|give PORT ADDR   what the ISP router tells programs, with world --igd upnp,nat-pmp,pcp,fritz,FAULT…
 //	dns NAME ADDR | is NAME ADDR   public DNS; with world --ddns somebody keeps the endpoint's name
+//	isp reconnect        the line gets another public address
 //	isp map|unmap PORT   the lab's hand on the ISP router; of a box in its carton as soon as it is there
 //	phone join FILE | fetch URL | ping ADDR | leave
 //	laptop home|uplink|outside
@@ -247,7 +248,7 @@ func absolute(ts *testscript.TestScript, args []string) []string {
 				out[i] = ts.MkAbs(out[i])
 			}
 		case "-o", "--png", "--svg", "--identity", "--conf", "--key", "--mirror", "--gateway", "--wg-easy", "--peer", "--keys-from":
-			if out[i] != "-" {
+			if out[i] != "-" && (out[i-1] != "--peer" || out[0] == "adopt") {
 				out[i] = ts.MkAbs(out[i])
 			}
 		}
@@ -275,6 +276,10 @@ func scriptRouter(ts *testscript.TestScript, neg bool, args []string) {
 
 func scriptISP(ts *testscript.TestScript, _ bool, args []string) {
 	w := home0(ts)
+	if args[0] == "reconnect" {
+		ts.Check(w.Reconnect())
+		return
+	}
 	port, err := strconv.ParseUint(args[1], 10, 16)
 	ts.Check(err)
 	if c := stageOf(ts).carton; c != nil && args[0] == "map" && c.w.Device.Runs() != device.OpenWrt {

@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ func New(w *lab.World, opt Options) (*Service, error) {
 	stack.Configure([]lab.Iface{{Dev: "eth0", Link: opt.Link, Addrs: []netip.Prefix{opt.Addr}}},
 		[]lab.Route{{Dst: netip.PrefixFrom(netip.IPv4Unspecified(), 0), Via: opt.Gateway, Dev: "eth0"}})
 	w.Name(opt.Host, opt.Addr.Addr())
+	w.Name("checkip.dyndns.com", opt.Addr.Addr()) // whom ddns-scripts asks when nobody names a page
 	cert, err := s.certificate()
 	if err != nil {
 		return nil, err
@@ -130,11 +132,13 @@ func (s *Service) handle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.updates = append(s.updates, Update{name, addr})
-	if old, ok := s.world.Lookup(name); ok && old == addr {
+	all, _ := s.world.LookupAll(name)
+	if slices.Contains(all, addr) {
 		fmt.Fprintln(w, "nochg", addr)
 		return
 	}
-	s.world.Name(name, addr)
+	other := slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return a.Is4() == addr.Is4() })
+	s.world.Name(name, append(other, addr)...)
 	fmt.Fprintln(w, "good", addr)
 }
 
