@@ -355,6 +355,15 @@ func (s *Server) tellPinholes() {
 	}
 }
 
+// until lets a pinhole's end be noticed.
+func (s *Server) until(end time.Time) {
+	time.AfterFunc(time.Until(end), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.closeOld()
+	})
+}
+
 func (s *Server) closeOld() {
 	before := len(s.pinholes)
 	s.pinholes = slices.DeleteFunc(s.pinholes, func(p Pinhole) bool { return !time.Now().Before(p.Ends) })

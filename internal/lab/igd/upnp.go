@@ -430,6 +430,7 @@ func (a asking) firewall6(action string) (values, upnpError) {
 		return nil, 606
 	case action == "UpdatePinhole" && lease >= 1 && lease <= 86400:
 		a.s.pinholes[at].Ends = ends
+		a.s.until(ends)
 	case action == "UpdatePinhole":
 		return nil, 402
 	case action == "DeletePinhole":
@@ -455,6 +456,7 @@ func (a asking) addPinhole(refuse upnpError, lease uint64, ends time.Time) (valu
 	}
 	a.s.lastID++
 	a.s.pinholes = append(a.s.pinholes, Pinhole{ID: a.s.lastID, Proto: uint8(proto), To: netip.AddrPortFrom(client, uint16(port)), Ends: ends})
+	a.s.until(ends)
 	a.s.tellPinholes()
 	return values{{"UniqueID", fmt.Sprint(a.s.lastID)}}, 0
 }
