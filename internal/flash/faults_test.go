@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	faults = flag.Int("faults", 0, "how many random faults TestFaults tries; 0: 30, or 600 in the long form")
+	faults = flag.Int("faults", 0, "how many random faults TestFaults tries; 0: 10, or 600 in the long form")
 	first  = flag.Uint64("seed", 1, "the first seed of TestFaults")
 )
 
@@ -96,7 +96,7 @@ func randomMishap(rnd *rand.Rand) mishap {
 func TestFaults(t *testing.T) {
 	n := *faults
 	if n == 0 {
-		n = 30
+		n = 10
 		if need.Long() {
 			n = 600
 		}

@@ -42,7 +42,7 @@ func in(t *testing.T, model string, change func(*device.Options), f func(r *rig)
 		ctx, stop := context.WithTimeout(t.Context(), 3*time.Hour)
 		defer stop()
 		o := world.Options{FromStock: true, Device: device.Options{EVA: evabox.Options{Model: model}}}
-		o.Router.FormatTime = 90 * time.Second
+		o.Router.FormatTime = 6 * time.Second
 		if change != nil {
 			change(&o.Device)
 		}

@@ -189,7 +189,7 @@ func TestSilence(t *testing.T) {
 	})
 	// With the cable alive, but a box that starts its own system each time.
 	in(t, "4040", func(o *device.Options) { o.EVA.Kind = evabox.Booted }, func(r *rig) {
-		r.opt.Wait = 10 * time.Minute
+		r.opt.Wait = hintFirst + hintAgain + hintRarely + 90*time.Second
 		r.powerSoon(time.Second)
 		_, err := r.run()
 		r.is(err, "eva-missed")
