@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -137,11 +138,16 @@ func plain(ctx context.Context, err error, started time.Time) error {
 		return err
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &t) && t.Timeout():
 		return &NoAnswerError{Waited: time.Since(started)}
-	case errors.Is(err, syscall.ECONNREFUSED), strings.Contains(strings.ToLower(err.Error()), "connection refused"):
-		// An SSH channel tells the reason in words only.
+	case errors.Is(err, syscall.ECONNREFUSED), says(err, "connection refused", "actively refused it"):
+		// An SSH channel, and Windows, tell the reason in words only.
 		return &RefusedError{Why: SwitchedOff, Reply: "connection refused"}
 	}
 	return &UnreachableError{Cause: err}
+}
+
+func says(err error, words ...string) bool {
+	text := strings.ToLower(err.Error())
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
 }
 
 // isOurs reports whether err says already what happened.

@@ -159,7 +159,10 @@ func (g *Gateway) entry(ctx context.Context, w way, b *box, proto string, extern
 		return Mapping{}, err
 	}
 	m, ok := mapping(args)
-	if !ok {
+	switch {
+	case !ok && args["NewInternalClient"] == "": // how some say that there is none
+		return Mapping{}, &RefusedError{Reply: "GetSpecificPortMappingEntry: empty", Code: noSuchEntry, Why: NotThere}
+	case !ok:
 		return Mapping{}, &GarbledError{Reply: "GetSpecificPortMappingEntry", What: "no address or port in it"}
 	}
 	m.Proto, m.External = strings.ToLower(proto), external
