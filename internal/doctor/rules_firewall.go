@@ -255,7 +255,7 @@ func masquerade(p *patient) outcome {
 		return moot()
 	}
 	f := p.traceFacts()
-	f.Upstream.Asked = true // no home's ISP router has a route for a tunnel that was made today
+	f.Upstream.RoutesKnown = true // no home's ISP router has a route for a tunnel that was made today
 	t := trace.Follow(f, trace.Request{Peer: p.devices()[0].Name, To: outThere, Proto: firewall.TCP, Port: 443, Begin: trace.Home})
 	if t.Death == nil || t.Death.Cause != trace.NoWayBack {
 		return ok()
