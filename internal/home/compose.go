@@ -25,8 +25,10 @@ func Compose(h Home) []byte {
 	if !h.Uplink.Network.IsZero() {
 		c.str("network", h.Uplink.Network.String(), "the network between the two routers")
 	}
-	if h.Uplink.Mapping != ByAsking {
-		c.str("mapping", string(h.Uplink.Mapping), "heimweg does not ask the ISP router to open the port")
+	if h.Uplink.Kind != Direct {
+		c.optional(string(h.Uplink.Mapping), "mapping", string(ByHand), "heimweg does not ask the ISP router to open the port; it says how it is done")
+	} else if h.Uplink.Mapping != ByAsking {
+		c.str("mapping", string(h.Uplink.Mapping), "heimweg asks no ISP router")
 	}
 
 	for i, l := range h.LANs {
@@ -112,9 +114,12 @@ func (c *composer) tunnel(t Tunnel) {
 	}
 }
 
-// ddns writes the section only where there is one: without a service it says nothing.
 func (c *composer) ddns(d DDNS) {
 	if d == (DDNS{}) {
+		c.section("# [ddns]", "a name that follows the home's public address, kept up to date by the home router")
+		c.sample("service", quote("desec.io"), "who keeps the name, as OpenWrt's ddns-scripts call it; its password is asked for")
+		c.sample("name", quote("home.example.net"), "the name; your devices call it")
+		c.sample("user", quote("me"), "your name at the service")
 		return
 	}
 	c.section("[ddns]", "a name that follows the home's public address; its password is on the router only")
