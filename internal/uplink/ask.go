@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/heimweg/heimweg/internal/subnet"
 )
 
 // protocols in their order.
@@ -152,9 +154,10 @@ func (f found) rank() int { return slices.Index([]string{wanPPP1, wanIP1, wanIP2
 func (f found) wan() service { s, _ := f.dev.of(wanIP2, wanIP1, wanPPP1); return s }
 
 // findIGD looks for a description with a connection service: by search, and where
-// some boxes are known to have it, by every way at once.
+// some boxes are known to have it.
 func (g *Gateway) findIGD(ctx context.Context) (*box, netip.Addr, []Attempt) {
 	started := time.Now()
+	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.opt.first())
 	defer cancel()
 	hits := make(chan found)
@@ -185,7 +188,7 @@ func (g *Gateway) findIGD(ctx context.Context) (*box, netip.Addr, []Attempt) {
 		return nil, netip.Addr{}, []Attempt{a}
 	}
 	b := &box{protocol: UPnP, dev: best.dev, wan: best.wan(), way: best.way}
-	public, a := g.firstPublic(ctx, b)
+	public, a := g.firstPublic(outer, b)
 	a.Took = time.Since(started)
 	return b, public, []Attempt{a}
 }
@@ -193,7 +196,7 @@ func (g *Gateway) findIGD(ctx context.Context) (*box, netip.Addr, []Attempt) {
 // firstPublic asks a box that was just found for its address outside. A box that
 // has several connections is asked for each: the one that has an address is used.
 func (g *Gateway) firstPublic(ctx context.Context, b *box) (netip.Addr, Attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), g.opt.first())
+	ctx, cancel := context.WithTimeout(ctx, g.opt.first())
 	defer cancel()
 	for _, kind := range []string{wanIP2, wanIP1, wanPPP1} {
 		s, ok := b.dev.of(kind)
@@ -242,7 +245,8 @@ func pick(ctx context.Context, hits <-chan found) (best found, ok bool) {
 	}
 }
 
-// fetchAll fetches descriptions, each place by all ways at once.
+// fetchAll fetches descriptions, all places at once, by one way a moment after the
+// other.
 func (g *Gateway) fetchAll(ctx context.Context, places <-chan place, hits chan<- found, errs *errorList) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -261,7 +265,7 @@ func (g *Gateway) fetchAll(ctx context.Context, places <-chan place, hits chan<-
 				if err == nil && (found{dev: d}).rank() < 0 {
 					err = &GarbledError{Reply: "description", What: "no service that maps ports"}
 				}
-				errs.note(err)
+				errs.note(plain(ctx, err, time.Now()))
 				if err == nil {
 					select {
 					case hits <- found{d, w.name, p}:
@@ -296,7 +300,7 @@ func (g *Gateway) describe(ctx context.Context, w way, p place) (device, error) 
 	r, err := send(ctx, w.Dial, g.Address, p, "GET", nil, "")
 	switch {
 	case err != nil:
-		return device{}, plain(ctx, err, time.Now())
+		return device{}, err
 	case r.status != http.StatusOK:
 		return device{}, &RefusedError{Reply: fmt.Sprintf("%s: HTTP %d", p.path, r.status), Code: r.status, Why: SwitchedOff}
 	}
@@ -417,15 +421,7 @@ func (l *errorList) verdict(waited time.Duration) error {
 	return closed
 }
 
-// isPublic reports whether an address can be reached from everywhere.
-func isPublic(a netip.Addr) bool {
-	return a.IsValid() && a.IsGlobalUnicast() && !a.IsPrivate() && !carrier.Contains(a)
-}
-
-// carrier is for carriers' NAT (RFC 6598), which IsPrivate does not know.
-var carrier = netip.MustParsePrefix("100.64.0.0/10")
-
-func (g *Gateway) isPublic() bool { return isPublic(g.Public) }
+func (g *Gateway) isPublic() bool { return subnet.IsPublic(g.Public) }
 
 // what names a mapping for a FailedError.
 func (w Want) what(client netip.Addr) string {

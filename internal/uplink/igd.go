@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/heimweg/heimweg/internal/subnet"
 )
 
 // Service types (UPnP IGD 1 and 2; TR-064).
@@ -246,7 +248,7 @@ func (g *Gateway) addOnly(ctx context.Context, w way, b *box, want Want) error {
 		}
 		return e
 	case c == 501: // miniupnpd's "I am behind a NAT myself" (facts deps 8), and anybody's "it did not work"
-		if a, none := g.publicBy(ctx, w, b); refused(none) != nil || none == nil && !isPublic(a) {
+		if a, none := g.publicBy(ctx, w, b); refused(none) != nil || none == nil && !subnet.IsPublic(a) {
 			return &RefusedError{Reply: refused(err).Reply, Code: c, Why: NoPublic}
 		}
 	}
