@@ -50,7 +50,7 @@ var loginRules = []Rule{
 	{ID: "own-key", What: "heimweg's SSH key", Symptom: "heimweg asks for the password every time",
 		Needs: []string{"login", "router"}, judge: func(p *patient) outcome {
 			l := p.Login.Value
-			if l.OwnKey == "" || l.Method == "publickey" || !slices.ContainsFunc(p.snap().Keys, func(k string) bool { return sameKey(k, l.OwnKey) }) {
+			if l.OwnKey == "" || l.Method != "password" || !slices.ContainsFunc(p.snap().Keys, func(k string) bool { return sameKey(k, l.OwnKey) }) {
 				return ok()
 			}
 			return risk("the router has heimweg's key, and does not take it").saw("the login went by %s", l.Method).

@@ -149,9 +149,11 @@ func skipped(s *router.Snapshot) (out []firewall.Warning) {
 func firewallSkips(p *patient) outcome {
 	list := skipped(p.snap())
 	if len(list) == 0 {
-		if own := p.Warnings.Value; len(own) > 0 {
-			return risk("the firewall complains about its file").saw("%s", own[0]).
-				do(ByHand, "run fw4 check on the router; it names the section", "")
+		for _, own := range p.Warnings.Value {
+			if !strings.Contains(own, "disabled") {
+				return risk("the firewall complains about its file").saw("%s", own).
+					do(ByHand, "run fw4 check on the router; it names the section", "")
+			}
 		}
 		return ok()
 	}

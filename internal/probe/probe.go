@@ -292,9 +292,9 @@ func samples(s *router.Snapshot, iface string, list []openwrt.Sample) doctor.Sam
 	return out
 }
 
-// sampleTimes is how often the tunnel is looked at when a device is in: enough to see
-// an endpoint that goes to and fro.
-const sampleTimes = 4
+// sampleTimes is how often the tunnel is looked at when a device is in: with the look
+// before, enough to see an endpoint that goes to and fro.
+const sampleTimes = 3
 
 // mostTargets bounds how many devices in the home LAN are pinged, one after the other.
 const mostTargets = 3
