@@ -210,9 +210,30 @@ func TestList(t *testing.T) {
 		if err != nil || len(list) != 31 || list[0].To != netip.AddrPortFrom(client, 51820) || list[0].Description != "heimweg" || list[30].External != 8029 || list[30].Proto != "tcp" {
 			t.Errorf("%v %+v", err, list)
 		}
+		h.server.Set(func(f *igd.Faults) { f.Endless = true })
+		if list, err := g.List(t.Context()); err != nil || len(list) != 31 {
+			t.Errorf("a list without an end: %v, %d entries", err, len(list))
+		}
 		h2 := newHall(t, igd.Options{NATPMP: true})
 		if _, err := h2.ask(h2.behind()).List(t.Context()); err == nil || !strings.HasSuffix(err.Error(), "NAT-PMP: not asked: it has no list") {
 			t.Error(err)
+		}
+	})
+}
+
+// A mapping of ours that somebody switched off is switched on again, and shown
+// as what it is until then.
+func TestDisabled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, igd.Options{UPnP: 1})
+		g := h.ask(h.behind())
+		h.mustMap(g, wireguard)
+		h.server.Disable("udp", 51820)
+		if list, err := g.List(t.Context()); err != nil || len(list) != 1 || !list[0].Disabled || h.reached(51820) {
+			t.Errorf("%v %+v", err, list)
+		}
+		if m := h.mustMap(g, wireguard); m.Disabled || !h.reached(51820) {
+			t.Errorf("%+v", m)
 		}
 	})
 }

@@ -193,7 +193,7 @@ func mapping(args map[string]string) (Mapping, bool) {
 func (g *Gateway) add(ctx context.Context, w way, b *box, want Want) (Mapping, error) {
 	have, err := g.entry(ctx, w, b, want.Proto, want.External)
 	switch {
-	case err == nil && !want.is(have, g.opt.Client):
+	case err == nil && have.To != want.mapping(g.opt.Client).To:
 		return Mapping{}, &ConflictError{Want: want, Holder: have, Reply: "GetSpecificPortMappingEntry"}
 	case err != nil && code(err) == 0:
 		return Mapping{}, err
@@ -280,6 +280,12 @@ const maxMappings = 1000
 // list reads all mappings.
 func (g *Gateway) list(ctx context.Context, w way, b *box) ([]Mapping, error) {
 	out := []Mapping{}
+	type line struct {
+		proto  string
+		port   uint16
+		remote netip.Addr
+	}
+	seen := map[line]bool{}
 	for i := range maxMappings {
 		args, err := g.call(ctx, w, g.Address, b, b.wan, "GetGenericPortMappingEntry", arg{"NewPortMappingIndex", fmt.Sprint(i)})
 		if c := code(err); c == noSuchIndex || c == noSuchEntry || c == 402 {
@@ -294,6 +300,11 @@ func (g *Gateway) list(ctx context.Context, w way, b *box) ([]Mapping, error) {
 			continue // one line that nobody understands is no reason to hide the others
 		}
 		m.Proto, m.External, m.Asked = strings.ToLower(oneLine(args["NewProtocol"], 8)), uint16(port), time.Now()
+		l := line{m.Proto, m.External, m.Remote}
+		if seen[l] {
+			return out, nil // it gives its last line for every number beyond the end
+		}
+		seen[l] = true
 		out = append(out, m)
 	}
 	return out, nil

@@ -63,6 +63,7 @@ type Faults struct {
 	MaxLease      time.Duration // the most it grants; 0: a week, for PCP and NAT-PMP a day
 	NoReadBack    bool          // GetSpecificPortMappingEntry is not implemented: 401
 	NoOptions     bool          // PCP without any option: 5
+	Endless       bool          // the list gives its last entry for every number beyond its end
 }
 
 // Net is where it is mounted.
@@ -99,6 +100,7 @@ type Entry struct {
 	To          netip.AddrPort
 	Description string
 	By          string    // "UPnP", "TR-064", "PCP", "NAT-PMP"
+	Disabled    bool      // switched off on the box's page
 	Ends        time.Time // zero: never
 	nonce       [12]byte
 	timer       *time.Timer
@@ -313,6 +315,16 @@ func (s *Server) put(e Entry, lease time.Duration) {
 	s.entries = append(s.entries, n)
 	if !s.opt.Faults.Lying {
 		s.box.Map(e.Proto, e.External, e.To)
+	}
+}
+
+// Disable is a person's click on the box's page: the entry stays and does nothing.
+func (s *Server) Disable(proto string, external uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, e := s.holder(proto, external); e != nil {
+		e.Disabled = true
+		s.box.Unmap(proto, external)
 	}
 }
 

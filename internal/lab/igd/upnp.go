@@ -301,7 +301,7 @@ func (a asking) entry(e Entry) values {
 	if !e.Ends.IsZero() {
 		lease = int(time.Until(e.Ends) / time.Second)
 	}
-	return values{{"NewInternalPort", fmt.Sprint(e.To.Port())}, {"NewInternalClient", e.To.Addr().String()}, {"NewEnabled", "1"},
+	return values{{"NewInternalPort", fmt.Sprint(e.To.Port())}, {"NewInternalClient", e.To.Addr().String()}, {"NewEnabled", map[bool]string{true: "0", false: "1"}[e.Disabled]},
 		{"NewPortMappingDescription", e.Description}, {"NewLeaseDuration", fmt.Sprint(lease)}}
 }
 
@@ -311,6 +311,8 @@ func (a asking) generic() (values, upnpError) {
 	switch {
 	case !ok:
 		return nil, 402
+	case int(i) >= len(list) && a.s.opt.Faults.Endless && len(list) > 0:
+		i = uint64(len(list) - 1)
 	case int(i) >= len(list):
 		return nil, 713
 	}
