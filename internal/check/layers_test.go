@@ -65,6 +65,7 @@ var table = map[string]row{
 	"internal/plan":       {core, nil},
 	"internal/propose":    {core, nil},
 	"internal/qr":         {core, nil},
+	"internal/relay":      {core, nil},
 	"internal/router":     {core, nil},
 	"internal/shadow":     {core, nil},
 	"internal/subnet":     {core, nil},
@@ -127,6 +128,7 @@ var table = map[string]row{
 	"internal/lab/owrt/ucicli":  {lab, nil},
 	"internal/lab/owrt/uciargs": {lab, nil},
 	"internal/lab/phone":        {lab, nil},
+	"internal/lab/smallserver":  {lab, nil},
 	"internal/lab/tcpip":        {lab, nil},
 	"internal/lab/world":        {lab, nil},
 

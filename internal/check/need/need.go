@@ -29,6 +29,9 @@ func Table() []Need {
 	return []Need{
 		{"wg", "wireguard-tools", "internal/wgconf: every configuration is accepted and read back the same"},
 		{"wg-quick", "wireguard-tools", "internal/wgconf: every configuration is accepted"},
+		{"wg-quick", "wireguard-tools", "internal/relay: reads a relay's configuration"},
+		{"nft", "nftables", "internal/relay: the rules in it"},
+		{"busybox", "busybox", "internal/relay: its script is one"},
 		{"busybox", "busybox", "internal/openwrt: the scripts under a real ash"},
 		{"busybox", "busybox", "internal/shell: scripts arrive whole in a router's shell"},
 		{"dash", "dash", "internal/shell: scripts arrive whole in another host's shell"},
