@@ -332,7 +332,7 @@ func missing(f Facts, v Verdict) []Missing {
 		add("the ISP router's own address on the internet", why, ask)
 	}
 	if !f.seen().Known() && v.Kind != IPv6Only {
-		add("the address that the internet sees", f.STUN.Why(), "heimweg verify --stun HOST:PORT asks a server of your choice")
+		add("the address that the internet sees", f.STUN.Why(), "heimweg verify --ask-outside SERVER asks one of your choice (a STUN server as host:port, or a page that says who calls)")
 	}
 	if !f.WAN6.Known() && v.Kind != Public {
 		add("the home router's IPv6 address", f.WAN6.Why(), "")

@@ -6,7 +6,7 @@ import (
 )
 
 // RelayCommand writes the configuration of a small server that relays.
-const RelayCommand = "heimweg relay"
+const RelayCommand = "heimweg relay HOST"
 
 // advice collects steps.
 type advice struct {
