@@ -64,6 +64,7 @@ type Env struct {
 	Rand   io.Reader         // nil: crypto/rand
 	Config string            // heimweg's own folder on this computer; "": the user's
 	Now    func() time.Time
+	AtHome Vantage // this computer in the home LAN, as doctor uses it
 	// Upstream tells what the ISP router says of itself; nil: nobody asks it.
 	Upstream func(context.Context, home.Home, *router.Snapshot) trace.Upstream
 }
@@ -192,8 +193,8 @@ func (a *app) root() *cobra.Command {
 	f.StringSliceVar(&a.risks, "accept-risk", nil, "accept a loss by its name, such as drops-connection")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
 	root.AddCommand(a.initCommand(), a.planCommand(), a.applyCommand(), a.peerCommand(), a.statusCommand(),
-		a.verifyCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.flashCommand(), a.firmwareCommand(),
-		a.adoptCommand(), a.upgradeCommand(), a.backupCommand(), a.restoreCommand(), a.relayCommand(), a.labCommand(), a.versionCommand())
+		a.verifyCommand(), a.doctorCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.flashCommand(), a.firmwareCommand(),
+		a.adoptCommand(), a.upgradeCommand(), a.backupCommand(), a.restoreCommand(), a.labCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

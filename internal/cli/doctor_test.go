@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/heimweg/heimweg/internal/doctor"
+	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/lab/igd"
+	"github.com/heimweg/heimweg/internal/lab/world"
+)
+
+// doctor runs heimweg on the laptop in the home LAN.
+func (h *house) doctor(args ...string) (code int, out, said string) {
+	h.t.Helper()
+	var o, e bytes.Buffer
+	env := Env{In: strings.NewReader(""), Out: &o, Err: &e, Terminal: tourTerminal{}, Dial: h.w.LaptopDial, ListenUDP: laptopUDP(h.w), Lookup: labLookup(h.w),
+		Config: h.file("config"), Getenv: func(string) string { return "" }, Upstream: h.upstream, AtHome: h.vantage()}
+	if h.silentISP {
+		env.Upstream = nil
+	}
+	before := h.w.Router.Stats().Execs
+	code = Run(h.t.Context(), env, append([]string{"--home", h.file("home.toml"), "doctor"}, args...))
+	h.trips = h.w.Router.Stats().Execs - before
+	return code, o.String(), e.String()
+}
+
+// vantage is the laptop's place.
+func (h *house) vantage() Vantage {
+	return Vantage{
+		Bind: func() conn.Bind { return h.w.LaptopBind() },
+		Networks: func() ([]netip.Prefix, error) {
+			var out []netip.Prefix
+			for _, i := range h.w.Laptop.Ifaces() {
+				out = append(out, i.Addrs...)
+			}
+			return out, nil
+		},
+	}
+}
+
+// report is what the doctor found, as a stranger may see it: first, and, with --fix,
+// after it was put right.
+func (h *house) report(args ...string) (first, last doctor.Report, said string) {
+	h.t.Helper()
+	code, out, said := h.doctor(append([]string{"--json"}, args...)...)
+	if strings.Contains(out, world.EndpointName) || strings.Contains(out, "203.0.113.") || strings.Contains(out, "198.51.100.") {
+		h.t.Errorf("shown to strangers:\n%s", out)
+	}
+	var all []doctor.Report
+	for d := json.NewDecoder(strings.NewReader(out)); d.More(); {
+		var r doctor.Report
+		if err := d.Decode(&r); err != nil {
+			h.t.Fatalf("exit code %d, %v\n%s%s", code, err, out, said)
+		}
+		if r.Verdict != "" { // else it is what was applied
+			all = append(all, r)
+		}
+	}
+	if len(all) == 0 {
+		h.t.Fatalf("exit code %d, no report\n%s%s", code, out, said)
+	}
+	first, last = all[0], all[len(all)-1]
+	if want := map[bool]int{true: 0, false: 3}[len(last.Findings) == 0]; code != want {
+		h.t.Errorf("%+v, and exit code %d\n%s", last.Findings, code, said)
+	}
+	return first, last, said
+}
+
+// Where all is well, all is looked at: in four round trips.
+func TestDoctorHealthy(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{Hairpin: true, IGD: &igd.Options{UPnP: 2}})
+	r, _, said := h.report()
+	if r.Verdict != doctor.OK || len(r.Findings)+len(r.Explained)+len(r.NotTested) > 0 {
+		t.Errorf("%+v\n%+v\nnot tested: %+v\n%s", r.Findings, r.Explained, r.NotTested, said)
+	}
+	if h.trips > 4 {
+		t.Errorf("%d round trips", h.trips)
+	}
+	t.Logf("%d ruled out, %d moot, %d round trips, not tested: %+v", len(r.RuledOut), len(r.Moot), h.trips, r.NotTested)
+	if unknown := h.w.Router.Unknown(); len(unknown) > 0 {
+		t.Errorf("the router does not have %v", unknown)
+	}
+	_, out, _ := h.doctor()
+	t.Log("\n" + out)
+}
+
+// A sick home: one that is healthy but for one thing.
+type sick struct {
+	name  string
+	do    func(h *house)
+	rule  doctor.ID
+	kind  doctor.Kind
+	heals func(h *house) // what the person does, where no command heals it
+}
+
+func onBox(script string) func(*house) { return func(h *house) { h.sh(script) } }
+
+// sickHomes are homes that are broken and healed in turn; those of one group share a
+// house.
+func sickHomes() map[string][]sick {
+	fix := doctor.Plan
+	own := func(options string) func(*house) {
+		return onBox("uci batch <<EOF\nset firewall.own=rule\n" + options + "\nEOF\nuci reorder firewall.own=3" + firewallReload)
+	}
+	gone := onBox("uci delete firewall.own" + firewallReload)
+	isp := func(change func(w *world.World)) func(*house) { return func(h *house) { change(h.w) } }
+	mapHome := isp(func(w *world.World) { _ = w.MapPort(home.DefaultPort) })
+	return map[string][]sick{
+		"firewall": {
+			{"no rule on the WAN side", onBox("uci delete firewall.hw_wg_in" + firewallReload), "door", fix, nil},
+			{"rule for another port", onBox("uci set firewall.hw_wg_in.dest_port=51821" + firewallReload), "door", fix, nil},
+			{"tunnel in no zone", onBox("uci delete firewall.hw_zone.network" + firewallReload), "zone", fix, nil},
+			{"no forwarding", onBox("uci delete firewall.hw_fwd_lan" + firewallReload), "forwarding", fix, nil},
+			{"no names", onBox("uci delete firewall.hw_dns" + firewallReload), "dns-port", fix, nil},
+			{"own rule drops the port", own("set firewall.own.src=wan\nset firewall.own.proto=udp\nset firewall.own.dest_port=51820\nset firewall.own.target=DROP"), "door", doctor.OnRouter, gone},
+			{"own rule refuses the NAS", own("set firewall.own.src=vpn\nset firewall.own.dest=lan\nset firewall.own.proto=tcp\nset firewall.own.target=REJECT"), "own-rule", doctor.OnRouter, gone},
+			{"SSH open to the outside", own("set firewall.own.src=wan\nset firewall.own.proto=tcp\nset firewall.own.dest_port=22\nset firewall.own.target=ACCEPT"), "exposed", doctor.OnRouter, gone},
+			{"ping inside was forbidden", onBox("uci delete firewall.hw_ping" + firewallReload), "router-inside", fix, nil},
+			{"the name service is limited", onBox("uci add_list dhcp.@dnsmasq[0].notinterface=wg0; uci commit dhcp"), "dns-interface", doctor.OnRouter, nil},
+		},
+		"tunnel": {
+			{"in the file, not live", onBox("wg set wg0 peer $(uci get network.hw_peer_phone.public_key) remove"), "device-live", fix, nil},
+			{"switched off on the router", onBox("uci set network.hw_peer_phone.disabled=1" + tunnelAgain), "device-on", fix, nil},
+			{"the tablet took the phone's address", onBox("uci add_list network.hw_peer_tablet.allowed_ips=$(uci get network.hw_peer_phone.allowed_ips | cut -d' ' -f1)" + tunnelAgain), "device-address", fix, nil},
+			{"deleted on the router", onBox("uci delete network.hw_peer_phone" + tunnelAgain), "device-known", doctor.Command, nil},
+			{"tunnel down", onBox("ifdown wg0"), "tunnel-up", fix, nil},
+			{"tunnel on another port", onBox("uci set network.wg0.listen_port=51821" + tunnelAgain), "tunnel-port", fix, nil},
+			{"a /32", func(h *house) {
+				h.sh("uci delete network.wg0.addresses; uci add_list network.wg0.addresses=" + h.tunnelAddr(1).String() + "/32" + tunnelAgain)
+			}, "tunnel-address", fix, nil},
+			{"a stranger in the running tunnel", onBox("wg set wg0 peer $(wg genkey | wg pubkey) allowed-ips 10.99.99.9/32"), "strangers", fix, nil},
+			{"the file has another key", onBox("cp /etc/config/network /tmp/n; uci set network.wg0.private_key=$(wg genkey); uci commit network"), "tunnel-key", doctor.OnRouter, onBox("cp /tmp/n /etc/config/network; ifup wg0")},
+			{"small packets only", onBox("uci set network.wg0.mtu=1280" + tunnelAgain), "mtu", doctor.Setting, nil},
+		},
+		"around": {
+			{"no mapping", isp(func(w *world.World) { w.ISP.Unmap("udp", home.DefaultPort) }), "mapping", doctor.ByHand, mapHome},
+			{"mapped to another box", isp(func(w *world.World) {
+				w.ISP.Map("udp", home.DefaultPort, netip.MustParseAddrPort("192.168.2.17:51820"))
+			}), "mapping-target", doctor.ByHand, mapHome},
+			{"the name leads elsewhere", isp(func(w *world.World) { w.Name(world.EndpointName, netip.MustParseAddr("203.0.113.99")) }), "endpoint-stale", doctor.ByHand,
+				isp(func(w *world.World) { w.Name(world.EndpointName, world.Public.Addr()) })},
+			{"staged changes", onBox("uci set network.wan.metric=7"), "other-writer", doctor.OnRouter, nil},
+			{"key readable", onBox("chmod 644 /etc/config/network"), "key-file", doctor.OnRouter, nil},
+			{"no password", onBox("sed -i 's/^root:[^:]*:/root::/' /etc/shadow"), "password", fix, nil},
+			{"a timed job of the harmful package", onBox("echo '*/10 * * * * /usr/share/wginstaller/wg.sh cleanup_wginterfaces' >>/etc/crontabs/root"), "harmful-job", doctor.OnRouter, nil},
+			{"WAN unplugged", onBox("ifdown wan"), "wan", doctor.ByHand, func(h *house) { h.sh("ifup wan"); h.ready() }},
+		},
+	}
+}
+
+// ready waits until the home is settled.
+func (h *house) ready() {
+	h.t.Helper()
+	if err := h.w.WaitReady(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// Each sick home has its first finding; its remedy, carried out as it is written,
+// heals it; and nothing that a stranger could use is shown.
+func TestDoctorSickHomes(t *testing.T) {
+	for group, list := range sickHomes() {
+		t.Run(group, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, world.Options{IGD: &igd.Options{UPnP: 2}})
+			for _, s := range list {
+				h.t = t
+				s.do(h)
+				h.treat(s)
+			}
+			if unknown := h.w.Router.Unknown(); len(unknown) > 0 {
+				t.Errorf("the router does not have %v", unknown)
+			}
+		})
+	}
+}
+
+// treat looks, does what the remedy says, and looks again.
+func (h *house) treat(s sick) {
+	h.t.Helper()
+	var args []string
+	if s.kind == doctor.Plan || s.kind == doctor.Setting {
+		args = []string{"--fix", "--yes", "--accept-risk=drops-peers,pauses-network,drops-connection"}
+	}
+	r, again, said := h.report(args...)
+	if len(args) == 0 && h.trips > 4 {
+		h.t.Errorf("%s: %d round trips", s.name, h.trips)
+	}
+	if len(r.Findings) == 0 || r.Findings[0].Rule != s.rule || len(r.Findings[0].Remedies) == 0 || r.Findings[0].Remedies[0].Kind != s.kind {
+		h.t.Fatalf("%s: not %s by %s: %+v\nnot tested: %+v\n%s", s.name, s.rule, s.kind, r.Findings, r.NotTested, said)
+	}
+	do := r.Findings[0].Remedies[0].Do
+	switch s.kind {
+	case doctor.OnRouter:
+		h.sh(strings.TrimPrefix(do, "on the home router: "))
+	case doctor.Command:
+		h.must(append(strings.Fields(do)[1:], "-o", h.file("again.conf"))...)
+	}
+	if s.heals != nil {
+		s.heals(h)
+	}
+	if len(args) == 0 {
+		again, _, said = h.report()
+	}
+	if len(again.Findings) > 0 {
+		h.t.Fatalf("%s: after %q: %+v\n%s", s.name, do, again.Findings, said)
+	}
+}
