@@ -44,7 +44,7 @@ func (a *app) status(ctx context.Context, watch bool) error {
 	for {
 		p := v.Plan(v.request)
 		st := view.StatusOf(f.Home, snap, p)
-		st.Where = where
+		st.Where = &where
 		if a.json {
 			if err := a.printJSON(st); err != nil {
 				return err

@@ -24,7 +24,7 @@ type Status struct {
 	Peers       []PeerStatus `json:"peers"`
 	Differences []string     `json:"differences"`
 	// Where is where home is, as far as one look and public DNS tell.
-	Where endpoint.Verdict `json:"where"`
+	Where *endpoint.Verdict `json:"where,omitempty"`
 }
 
 // TunnelStatus is the tunnel on the router.
@@ -148,8 +148,8 @@ func StatusText(w io.Writer, st Style, s Status) {
 		fmt.Fprintln(w, "no devices yet: heimweg peer add phone")
 	}
 	fmt.Fprintln(w)
-	if s.Where.Notable() {
-		Where(w, st, s.Where)
+	if s.Where != nil && s.Where.Notable() {
+		Where(w, st, *s.Where)
 		fmt.Fprintln(w)
 	}
 	if len(s.Differences) == 0 {

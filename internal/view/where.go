@@ -21,7 +21,11 @@ func Where(w io.Writer, st Style, v endpoint.Verdict) {
 	case e.Host == "":
 		fmt.Fprintf(w, "%-24s nothing yet: %s\n", "Devices call", whyNot(v))
 	case e.IPv6 && e.Sure:
-		fmt.Fprintf(w, "%-24s %s, over IPv6, once the ISP router lets it in\n", "Devices call", clean(e.Host))
+		once := ""
+		if _, closed := v.Step(endpoint.StepOpen6); closed {
+			once = ", once the ISP router lets it in"
+		}
+		fmt.Fprintf(w, "%-24s %s, over IPv6%s\n", "Devices call", clean(e.Host), once)
 	case !e.Sure && e.Addr.IsValid() && e.Host != e.Addr.String():
 		fmt.Fprintf(w, "%-24s %s, once it points to %s\n", "Devices call", clean(e.Host), e.Addr)
 	case !e.Sure:
