@@ -121,7 +121,7 @@ func (a *app) openWay(ctx context.Context, f *home.File, fl wayFlags) (open bool
 		}
 	}
 	a.tellWay(w, v.Snapshot())
-	return w.State == openway.Open, nil
+	return w.State == openway.Open, a.callByName(ctx, f, w)
 }
 
 // settleUplink waits until the home router has an address on its outer side again:
@@ -164,28 +164,56 @@ func (a *app) askToOpen(ctx context.Context, w *openway.Way) error {
 	if err := w.Open(ctx, a.tell()); err != nil {
 		return err
 	}
-	if w.NeedsLogin && a.Terminal.IsTerminal() {
-		return a.openWithPassword(ctx, w)
+	if known, err := a.logIn(ctx, w, "opens ports for programs that know"); err != nil || !known {
+		return err
 	}
-	return nil
+	return w.Open(ctx, a.tell())
 }
 
-// openWithPassword asks for a FRITZ!Box's password, which is kept nowhere. Enter
-// leaves it: then the way by hand is told, and where to permit it for good.
-func (a *app) openWithPassword(ctx context.Context, w *openway.Way) error {
-	a.sayf("%s opens ports for programs that know its password. heimweg uses it now and keeps it nowhere.", w.Name())
+// logIn asks for a FRITZ!Box's password where it wants one; it is kept nowhere.
+// Enter leaves it: then the way by hand is told, and where to permit it for good.
+func (a *app) logIn(ctx context.Context, w *openway.Way, does string) (known bool, err error) {
+	if !w.NeedsLogin || !a.Terminal.IsTerminal() {
+		return false, nil
+	}
+	a.sayf("%s %s its password. heimweg uses it now and keeps it nowhere.", w.Name(), does)
 	if permit := w.Permit(isprouters.English); permit != "" {
 		a.sayf("Or permit it there once, without a password: %s.", permit)
 	}
 	password, err := a.secret("Password of the FRITZ!Box's settings page (Enter: by hand):")
 	if err != nil || password == "" {
-		return err
+		return false, err
 	}
 	user, err := a.ask(ctx, "Its user name (Enter: there is none):", "", "--by-hand")
 	if err != nil {
+		return false, err
+	}
+	if err := w.Login(ctx, uplink.NewLogin(user, password)); err != nil {
+		return false, err
+	}
+	return len(w.Found.Answers) > 0, nil
+}
+
+// callByName offers the name that the ISP router keeps for the home, where devices
+// have none to call yet: an address changes, the name follows it.
+func (a *app) callByName(ctx context.Context, f *home.File, w *openway.Way) error {
+	if w.Host == "" || f.Home.CallName() != "" {
+		return nil
+	}
+	ok, err := a.agreeUnless(ctx, fmt.Sprintf("%s keeps the name %s for your home. Shall your devices call that?", w.Name(), w.Host))
+	if err != nil || !ok {
 		return err
 	}
-	return w.With(ctx, uplink.NewLogin(user, password), a.tell())
+	unlock, err := a.lockHome()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	named, err := f.SetEndpoint(w.Host)
+	if err != nil {
+		return err
+	}
+	return a.writeHome(named)
 }
 
 // endWay takes back what heimweg opened.
@@ -194,7 +222,17 @@ func (a *app) endWay(ctx context.Context, w *openway.Way) error {
 		return fault.New("isp-silent", "the ISP router does not answer, so what heimweg opened there stays").
 			Saw("%s", strings.Join(w.Why, "; ")).Do("take it out at the ISP router by hand, or try again later")
 	}
-	if err := w.Close(ctx, a.tell()); err != nil {
+	err := w.Close(ctx, a.tell())
+	if err != nil && ctx.Err() == nil {
+		known, end := a.logIn(ctx, w, "takes that back for programs that know")
+		if end != nil {
+			return end
+		}
+		if known {
+			err = w.Close(ctx, a.tell())
+		}
+	}
+	if err != nil {
 		return fault.New("isp-keeps", "the ISP router does not take the mapping back").From(err).
 			Saw("%s", strings.Join(w.Why, "; ")).Do("take it out at the ISP router by hand")
 	}

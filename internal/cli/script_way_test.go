@@ -32,6 +32,7 @@ func igdOptions(words string) (*igd.Options, error) {
 			o.PCP = true
 		case "fritz":
 			o.TR064, o.Faults.OwnOnly = &igd.Account{User: "heimweg", Password: "swordfish"}, true
+			o.MyFRITZ = "abc123.myfritz.net"
 		default:
 			if err := igdFault(&o.Faults, word); err != nil {
 				return nil, err

@@ -84,6 +84,9 @@ func (a *app) up(ctx context.Context, n answers, d delivery, peer string, way wa
 	if err != nil {
 		return err
 	}
+	if f, err = a.readHome(); err != nil {
+		return err
+	}
 	if err := a.firstPeer(ctx, f, d, peer); err != nil {
 		return err
 	}

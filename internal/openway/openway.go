@@ -55,6 +55,8 @@ type Found struct {
 	Tried        []uplink.Attempt
 	Mapper       uplink.Asker
 	Holes        Holes // nil: it opens no IPv6
+	// Name tells the name that the ISP router keeps for its own address; nil: none.
+	Name func(context.Context) (string, error)
 }
 
 // Holes opens an IPv6 firewall; *uplink.Gateway does.
@@ -70,7 +72,7 @@ func ask(ctx context.Context, o uplink.Options) (Found, error) {
 	if g == nil {
 		return Found{}, err
 	}
-	return Found{Maker: g.Maker, Model: g.Model, Public: g.Public, Answers: g.Answers, Tried: g.Tried, Mapper: g, Holes: g}, err
+	return Found{Maker: g.Maker, Model: g.Model, Public: g.Public, Answers: g.Answers, Tried: g.Tried, Mapper: g, Holes: g, Name: g.Name}, err
 }
 
 // A State is how the way through the ISP router is.
@@ -105,6 +107,9 @@ type Way struct {
 	To6 netip.Addr
 	// Why says what stands against it, one reason a line, for people.
 	Why []string
+	// Host is the name that the ISP router keeps for the home (MyFRITZ!), "" when it has
+	// none or did not tell: it does with a password only.
+	Host string
 	// NeedsLogin: it opens ports for those who know its password.
 	NeedsLogin bool
 	// Fixed: a person set the mapping; it is none of ours.
@@ -280,22 +285,31 @@ func (w *Way) refused(err error) {
 		return
 	}
 	w.Why = reasons(failed.Tried)
-	w.NeedsLogin = w.req.Login == nil && slices.ContainsFunc(append(failed.Tried, w.Found.Tried...), func(a uplink.Attempt) bool {
+	w.NeedsLogin = w.withoutPassword(failed)
+}
+
+// withoutPassword reports whether something failed for want of a password.
+func (w *Way) withoutPassword(failed *uplink.FailedError) bool {
+	return w.req.Login == nil && slices.ContainsFunc(slices.Concat(failed.Tried, w.Found.Tried), func(a uplink.Attempt) bool {
 		var no *uplink.RefusedError
 		return errors.As(a.Err, &no) && no.Why == uplink.NeedsPassword
 	})
 }
 
-// With asks again with a FRITZ!Box's password.
-func (w *Way) With(ctx context.Context, l *uplink.Login, tell event.Tell) error {
-	w.req.Login = l
-	ask, cancel := context.WithTimeout(ctx, askTime)
+// Login asks again with a FRITZ!Box's password; Open and Close use it from then
+// on. What the router says to it is in Found and Why.
+func (w *Way) Login(ctx context.Context, l *uplink.Login) error {
+	w.req.Login, w.NeedsLogin = l, false
+	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	if err := w.ask(ask); err != nil {
+	if err := w.ask(ctx); err != nil {
 		w.State = ByHand
-		return parent(ask, err)
+		return parent(ctx, err)
 	}
-	return w.Open(ctx, tell)
+	if w.Found.Name != nil {
+		w.Host, _ = w.Found.Name(ctx) // a FRITZ!Box without MyFRITZ! has none
+	}
+	return nil
 }
 
 // openHole opens IPv6 where the home router has a public address and the ISP
@@ -350,6 +364,8 @@ func (w *Way) Close(ctx context.Context, tell event.Tell) error {
 		err := w.Found.Mapper.Unmap(ctx, m)
 		if err != nil && !errors.As(err, &conflict) {
 			failed, w.Why = err, []string{plain(err)}
+			var sorted *uplink.FailedError
+			w.NeedsLogin = errors.As(err, &sorted) && w.withoutPassword(sorted)
 			continue
 		}
 		w.Removed = append(w.Removed, m)

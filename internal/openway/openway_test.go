@@ -241,16 +241,17 @@ func TestObstacles(t *testing.T) {
 // The password of a FRITZ!Box opens what UPnP may not, and appears nowhere.
 func TestPassword(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHall(t, &igd.Options{TR064: &igd.Account{User: "heimweg", Password: "swordfish"}})
+		h := newHall(t, &igd.Options{TR064: &igd.Account{User: "heimweg", Password: "swordfish"}, MyFRITZ: "abc123.myfritz.net"})
 		w := h.look()
 		h.open(w)
 		if !w.NeedsLogin {
 			t.Fatalf("%+v", w.Why)
 		}
-		if err := w.With(t.Context(), uplink.NewLogin("heimweg", "swordfish"), nil); err != nil {
+		if err := w.Login(t.Context(), uplink.NewLogin("heimweg", "swordfish")); err != nil {
 			t.Fatal(err)
 		}
-		if w.State != Open || w.Mapping.Protocol != uplink.TR064 || !h.reached(51820) {
+		h.open(w)
+		if w.State != Open || w.Mapping.Protocol != uplink.TR064 || !h.reached(51820) || w.Host != "abc123.myfritz.net" {
 			t.Errorf("%s %v", w.State, w.Why)
 		}
 		if !strings.Contains(w.Outlook()[0], "FRITZ!Box's own list") {
@@ -258,6 +259,17 @@ func TestPassword(t *testing.T) {
 		}
 		if text, err := os.ReadFile(h.req.Records.path); err != nil || strings.Contains(string(text), "swordfish") {
 			t.Errorf("%v %s", err, text)
+		}
+
+		w = h.look()
+		if err := w.Close(t.Context(), nil); err == nil || !w.NeedsLogin || !h.reached(51820) {
+			t.Errorf("closed without a password: %v %v", err, w.Why)
+		}
+		if err := w.Login(t.Context(), uplink.NewLogin("heimweg", "swordfish")); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(t.Context(), nil); err != nil || w.NeedsLogin || h.reached(51820) || w.Ours() {
+			t.Errorf("%v %v", err, w.Why)
 		}
 	})
 }
