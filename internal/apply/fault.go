@@ -43,6 +43,10 @@ func explainShell(err error, addr string) *fault.Fault {
 			Saw("known  %s (%s)", strings.Join(hostKey.Known, ", "), hostKey.Where).Saw("now    %s", hostKey.Seen).
 			Because("after a reflash or a reset this is expected; otherwise something else may be answering at this address").
 			Do("if you flashed or reset the box: heimweg trust %s", addr)
+	case errors.As(err, &auth) && auth.Broken():
+		return fault.New("router-unreachable", "the router at %s broke off in the middle of the login", addr).
+			Saw("%v", auth.Cause).
+			Do("wait a minute, then run the same command again").Exits(fault.ExitUnreachable)
 	case errors.As(err, &auth):
 		return fault.New("login-refused", "the router at %s did not let us in", addr).
 			Saw("tried %s", strings.Join(auth.Tried, ", ")).

@@ -228,7 +228,7 @@ func (s *Session) comeBack(ctx context.Context, addrs ...string) error {
 			if last == nil || ctx.Err() == nil {
 				last = err
 			}
-			if !worthRetry(err) {
+			if !WorthRetry(err) {
 				return err
 			}
 		}
@@ -238,12 +238,12 @@ func (s *Session) comeBack(ctx context.Context, addrs ...string) error {
 	}
 }
 
-// worthRetry: a router that reloads its network may be silent, refuse, or break
-// off. Another host key or a refused login does not mend itself.
-func worthRetry(err error) bool {
+// WorthRetry: a router that reloads its network or goes down may be silent, refuse,
+// or break off. Another host key or a refused login does not mend itself.
+func WorthRetry(err error) bool {
 	var key *shell.HostKeyError
 	var auth *shell.AuthError
-	return !errors.As(err, &key) && !errors.As(err, &auth)
+	return !errors.As(err, &key) && (!errors.As(err, &auth) || auth.Broken())
 }
 
 // do runs one step with its deadline.

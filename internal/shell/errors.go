@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"syscall"
@@ -128,6 +129,14 @@ func (e *AuthError) Error() string {
 }
 
 func (e *AuthError) Unwrap() error { return e.Cause }
+
+// Broken reports whether the login ended because the connection did: the router
+// went down, or fell silent, before it had refused everything. Then a later try may
+// well succeed.
+func (e *AuthError) Broken() bool {
+	var network net.Error
+	return errors.Is(e.Cause, context.DeadlineExceeded) || errors.Is(e.Cause, io.EOF) || errors.As(e.Cause, &network)
+}
 
 func list(s []string) string {
 	if len(s) == 0 {

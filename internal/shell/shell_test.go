@@ -562,7 +562,7 @@ func TestACutWhileThePasswordIsTried(t *testing.T) {
 	o := b.options()
 	o.Auth.Password = func(context.Context) (string, error) { b.last().Close(); return "canary", nil }
 	var a *AuthError
-	if _, err := Open(t.Context(), router, o); !errors.As(err, &a) || a.Cause == nil || strings.Contains(err.Error(), "canary") {
+	if _, err := Open(t.Context(), router, o); !errors.As(err, &a) || a.Cause == nil || !a.Broken() || strings.Contains(err.Error(), "canary") {
 		t.Errorf("%v", err)
 	}
 }
@@ -603,7 +603,7 @@ func TestTheAgent(t *testing.T) {
 	}
 	b.keys = nil
 	var a *AuthError
-	if _, err := Open(t.Context(), router, o); !errors.As(err, &a) || !slices.Equal(a.Tried, []string{"none", "agent key key0", "agent key key1"}) {
+	if _, err := Open(t.Context(), router, o); !errors.As(err, &a) || a.Broken() || !slices.Equal(a.Tried, []string{"none", "agent key key0", "agent key key1"}) {
 		t.Errorf("%v", err)
 	}
 	o.Auth.AgentAt = sock + "-not-there"

@@ -446,7 +446,7 @@ func (r *run) await(ctx context.Context, note openwrt.Note) (err error) {
 		switch {
 		case settled:
 			return nil
-		case err != nil && !worthTrying(err):
+		case err != nil && !apply.WorthRetry(err):
 			return r.lostWay(err, note)
 		case same && time.Since(begin) > downTime:
 			return fault.New("not-down", "the router did not go down to write the image within %s", downTime).
@@ -476,12 +476,6 @@ func (r *run) arrived(ctx context.Context) (settled, same bool, err error) {
 	r.s.Close()
 	r.s = s
 	return true, false, nil
-}
-
-func worthTrying(err error) bool {
-	var key *shell.HostKeyError
-	var auth *shell.AuthError
-	return !errors.As(err, &key) && !errors.As(err, &auth)
 }
 
 // lostWay: something answers, but it is not the router that we knew.
