@@ -289,6 +289,10 @@ func TestOnlyForOneself(t *testing.T) {
 				if a, err := g.External(t.Context()); a != h.box.Public() || err != nil {
 					t.Errorf("%s %v", a, err)
 				}
+				h.box.Map("tcp", 80, netip.MustParseAddrPort("192.168.2.17:80"))
+				if list, err := g.List(t.Context()); err != nil || len(list) != 2 || list[0].To != m.To || h.server.Count("GetGenericPortMappingEntry") != 6 {
+					t.Errorf("%v %+v", err, list)
+				}
 				if err := g.Unmap(t.Context(), m); err != nil || h.reached(51820) {
 					t.Error(err)
 				}
