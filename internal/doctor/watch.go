@@ -44,6 +44,10 @@ const (
 	keepalive  = 32
 )
 
+// sessionTime is how long a handshake surely stays valid (WireGuard, messages.h: keys
+// are rejected after 180 s).
+const sessionTime = 180 * time.Second
+
 // A Step is what a person is told while a device tries to come home.
 type Step struct {
 	Stage  Stage  `json:"stage"`
@@ -99,14 +103,14 @@ func (w *Watching) furthest(h home.Home, g Glimpse) (best Step) {
 		if !there {
 			continue
 		}
-		if s := stageOf(d.Name, w.first.Devices[d.PublicKey], is); rank[s.Stage] > rank[best.Stage] {
+		if s := stageOf(d.Name, w.first.Devices[d.PublicKey], is, g.At); rank[s.Stage] > rank[best.Stage] {
 			best = s
 		}
 	}
 	return best
 }
 
-func stageOf(name string, was, is Heard) Step {
+func stageOf(name string, was, is Heard, now time.Time) Step {
 	came := is.Received - was.Received
 	if is.Received < was.Received { // the tunnel was made anew
 		came, was = is.Received, Heard{}
@@ -115,13 +119,13 @@ func stageOf(name string, was, is Heard) Step {
 	if is.Endpoint.IsValid() {
 		from = fmt.Sprintf(", from %s", is.Endpoint.Addr())
 	}
-	fresh := is.Handshake.After(was.Handshake)
+	shaken := is.Handshake.After(was.Handshake) || !is.Handshake.IsZero() && now.Sub(is.Handshake) < sessionTime
 	switch {
 	case came <= 0:
 		return Step{}
-	case fresh && came > initiation+keepalive || !fresh && !is.Handshake.IsZero() && came > keepalive:
+	case shaken && came > initiation+keepalive:
 		return Step{Stage: Home, Device: name, Says: name + " is home: data comes through the tunnel" + from}
-	case fresh || !is.Handshake.IsZero():
+	case shaken:
 		return Step{Stage: Shaken, Device: name, Says: fmt.Sprintf("handshake with %s at %s%s", name, is.Handshake.UTC().Format("15:04:05"), from), Next: "open something at home on the device"}
 	}
 	return Step{Stage: Beginning, Device: name, Says: name + " knocks, and its key fits" + from + "; it has not taken the answer yet",
