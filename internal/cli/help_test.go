@@ -167,7 +167,7 @@ var exits = []struct {
 	{fault.ExitDone, "done, or healthy"},
 	{fault.ExitFailed, "it did not work; the text says what to do"},
 	{fault.ExitUsage, "what was typed, or home.toml, is wrong"},
-	{fault.ExitDifferences, "something differs or was found (`plan --check`, `verify`, `trace`, the proof of `up`)"},
+	{fault.ExitDifferences, "something differs or was found (`plan --check`, `verify`, `doctor`, `trace`, the proof of `up`)"},
 	{fault.ExitNeedsPerson, "a question came up and nobody is at a terminal; the text names the flag that answers it"},
 	{fault.ExitUnreachable, "the home router cannot be reached"},
 	{fault.ExitInterrupted, "interrupted by Ctrl-C"},
