@@ -23,6 +23,8 @@ func (a *app) upstream(ctx context.Context, v *visit) trace.Upstream {
 		return a.Upstream(ctx, h, snap)
 	case h.Uplink.Kind == home.Direct:
 		return trace.Upstream{}
+	case h.Uplink.Mapping == home.ByHand:
+		return trace.Upstream{Why: "home.toml says that a person opens the port, so the ISP router is not asked"}
 	}
 	gateway := openway.Gateway(h, snap)
 	if !gateway.IsValid() {
