@@ -202,7 +202,10 @@ func (v *Watch) Step(s doctor.Step, isNew bool) {
 		}
 		fallthrough
 	case counted && s.Stage != doctor.Home:
-		if s.Packets > 0 {
+		switch {
+		case s.Packets == 1:
+			fmt.Fprintln(v.w, "  1 packet has come in at the WAN side")
+		case s.Packets > 1:
 			fmt.Fprintf(v.w, "  %d packets have come in at the WAN side\n", s.Packets)
 		}
 	}
