@@ -284,7 +284,7 @@ func (w *Way) refused(err error) {
 		w.Why = []string{err.Error()}
 		return
 	}
-	w.Why = reasons(failed.Tried)
+	w.Why = append(reasons(failed.Tried), hints(failed.Tried)...)
 	w.NeedsLogin = w.withoutPassword(failed)
 }
 
