@@ -128,7 +128,7 @@ func (b *Builder) Build(ctx context.Context, w Want, packages []string, building
 		return File{}, err
 	}
 	return File{Path: at, Name: e.Name, Version: w.Version, Profile: w.Profile, Type: w.Type, SHA256: strings.ToLower(e.SHA256), Size: size,
-		Signed: Signature{Method: ByTLS, By: b.web.by()}, Packages: slices.Clone(packages)}, nil
+		Signed: Signature{Method: b.web.method(), By: b.web.by()}, Packages: slices.Clone(packages)}, nil
 }
 
 // store is where results lie: the cache's name leads to another path there.

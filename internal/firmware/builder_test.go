@@ -98,3 +98,18 @@ func FuzzBuildAnswer(f *testing.F) {
 		}
 	})
 }
+
+// What came over plain HTTP is not said to have come over TLS.
+func TestBuilderHTTP(t *testing.T) {
+	m := mirror.New(mirror.Options{Kernel: 20_000, Root: 50_000})
+	synctest.Test(t, func(t *testing.T) {
+		b, err := NewBuilder(BuilderOptions{From: "http://127.0.0.1:8000", Transport: m.Transport(), Cache: t.TempDir(), Agent: "heimweg/test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := b.Build(t.Context(), want4040, []string{"wireguard-tools"}, nil, nil)
+		if err != nil || f.Signed.Method != ByHTTP || f.Signed.Signed() || f.Signed.String() != "not signed, and nothing protected it on its way from 127.0.0.1:8000" {
+			t.Errorf("%q %v", f.Signed, err)
+		}
+	})
+}

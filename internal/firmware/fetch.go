@@ -93,6 +93,14 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 
 func (w *web) by() string { return w.base.Host }
 
+// method is how the connection vouches for what comes over it.
+func (w *web) method() string {
+	if w.base.Scheme == "https" {
+		return ByTLS
+	}
+	return ByHTTP
+}
+
 func (w *web) where(name string) string { return w.base.JoinPath(name).String() }
 
 func (w *web) open(ctx context.Context, name string, from int64, tag string) (*opened, error) {

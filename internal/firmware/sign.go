@@ -18,10 +18,11 @@ import (
 // A Signature says who vouches for a file, as data.
 type Signature struct {
 	// Method is "usign" or "openpgp" for a signed list; "tls" for what only the
-	// connection vouches for; "none" when a person accepted that nobody does.
+	// connection vouches for, "http" where not even that does; "none" when a person
+	// accepted that nobody does.
 	Method string `json:"method"`
 	Key    string `json:"key,omitempty"` // the key's ID
-	By     string `json:"by,omitempty"`  // "OpenWrt 24.10 release builds", or the server's name for "tls"
+	By     string `json:"by,omitempty"`  // "OpenWrt 24.10 release builds", or the server's name for "tls" and "http"
 }
 
 // The methods.
@@ -29,6 +30,7 @@ const (
 	ByUsign   = "usign"
 	ByOpenPGP = "openpgp"
 	ByTLS     = "tls"
+	ByHTTP    = "http"
 	ByNobody  = "none"
 )
 
@@ -41,6 +43,8 @@ func (s Signature) String() string {
 		return fmt.Sprintf("signed by %s (%s key %s)", s.By, s.Method, s.Key)
 	case ByTLS:
 		return "not signed; it came over TLS from " + s.By
+	case ByHTTP:
+		return "not signed, and nothing protected it on its way from " + s.By
 	}
 	return "not signed"
 }
