@@ -17,6 +17,7 @@ import (
 
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/lab/mirror"
 	"github.com/heimweg/heimweg/internal/lab/owrt"
 	"github.com/heimweg/heimweg/internal/lab/world"
 	"github.com/heimweg/heimweg/internal/qr"
@@ -405,6 +406,12 @@ func (a *app) labKeep(ctx context.Context, l labFlags) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	shelf, err := openShelf(dir)
+	if err != nil {
+		return err
+	}
+	defer shelf.Close()
+	o.Router.Inside = shelf.inside
 	start := func() (*world.World, error) { return world.New(ctx, o) }
 	if l.fromStock {
 		start = func() (*world.World, error) { return a.labFlash(ctx, o, dir) }
@@ -428,18 +435,46 @@ func (a *app) labKeep(ctx context.Context, l labFlags) error {
 		return err
 	}
 	if a.json {
-		if err := a.printJSON(map[string]any{"router": ssh.Addr(), "outside": out.Addr(), "config": dir, "endpoint": world.EndpointName}); err != nil {
+		if err := a.printJSON(map[string]any{"router": ssh.Addr(), "outside": out.Addr(), "config": dir, "endpoint": world.EndpointName, "mirror": shelf.url(), "mirror_key": shelf.key}); err != nil {
 			return err
 		}
 	} else {
-		a.labManual(o, w.NAS.Addr(), ssh.Addr(), out.Addr(), dir)
+		a.labManual(o, w.NAS.Addr(), ssh.Addr(), out.Addr(), dir, shelf)
 	}
 	<-ctx.Done()
 	a.sayf("\nThe emulated home is switched off.")
 	return errExit(fault.ExitDone)
 }
 
-func (a *app) labManual(o world.Options, nas netip.Addr, ssh, out netip.AddrPort, dir string) {
+// shelf is OpenWrt's download server and image builder for the emulated home, on
+// a loopback port.
+type shelf struct {
+	net.Listener
+	m   *mirror.Mirror
+	key string // file with the key that signs
+}
+
+func openShelf(dir string) (*shelf, error) {
+	s := &shelf{m: mirror.New(mirror.Options{Kernel: 20_000, Root: 50_000}), key: filepath.Join(dir, "openwrt.pub")}
+	if err := os.WriteFile(s.key, s.m.Keys().Usign, 0o600); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	go s.m.Serve(s.Listener) // until it is closed
+	return s, nil
+}
+
+func (s *shelf) url() string { return "http://" + s.Addr().String() }
+
+func (s *shelf) inside(image []byte) []string {
+	made, _ := s.m.Lookup(image)
+	return made.Packages
+}
+
+func (a *app) labManual(o world.Options, nas netip.Addr, ssh, out netip.AddrPort, dir string, s *shelf) {
 	p := func(format string, args ...any) { fmt.Fprintf(a.Out, format+"\n", args...) }
 	p("An emulated home is running: OpenWrt %s, %s, NAS at %s.", o.Line, o.Uplink, nas)
 	p("Its ISP router lets UDP %d through already. Ctrl-C switches it off.", home.DefaultPort)
@@ -451,6 +486,11 @@ func (a *app) labManual(o world.Options, nas netip.Addr, ssh, out netip.AddrPort
 	p("  heimweg up --endpoint %s", world.EndpointName)
 	p("  heimweg peer add laptop -o laptop.conf")
 	p("  heimweg status · heimweg verify · heimweg plan")
+	p("")
+	p("A newer OpenWrt for the box, from an emulated download server:")
+	p("")
+	p("  export HEIMWEG_MIRROR=%s HEIMWEG_BUILDER=%s", s.url(), s.url())
+	p("  heimweg upgrade --key %s", s.key)
 	p("")
 	p("The box itself (no password before heimweg up):")
 	p("")

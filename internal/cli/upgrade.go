@@ -42,8 +42,9 @@ the image, asks, and upgrades. Then it waits, puts back packages, and finds ever
 as home.toml wants it before it calls it done. No device needs a new configuration.
 
 Settings are carried over one release line at a time (23.05 → 24.10 → 25.12). Where a
-release cannot take them (the 4040 from 22.03 on), they are made anew from home.toml
-and the backup; the router keeps its host key, its password and its address.
+release cannot take them (the 4040 on its way from 22.03 to a newer one), they are made
+anew from home.toml and the backup; the router keeps its host key, its password and its
+address.
 
 The backup lies in heimweg's own folder and opens with heimweg's own key on this
 computer. An upgrade that was interrupted is finished by running the command again.
