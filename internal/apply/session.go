@@ -54,6 +54,11 @@ const (
 	stepTime = 90 * time.Second
 	// installTime: fetching and unpacking packages over a slow line.
 	installTime = 10 * time.Minute
+	// firstTry is how long the first try to come back may take, login included; the
+	// next ones take longer. A packet that went into a network which was just then
+	// renumbered is repeated ever more rarely: a new try is sooner there. A slow
+	// router's key exchange takes two seconds and gets in at the second round.
+	firstTry = 2 * time.Second
 	// retryPause lies between two tries to come back.
 	retryPause = time.Second
 	// lookPause lies between two looks at a router that is busy with itself.
@@ -141,7 +146,11 @@ func (s *Session) addr() string {
 }
 
 func (s *Session) connect(ctx context.Context, addr string) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	return s.connectIn(ctx, addr, connectTime)
+}
+
+func (s *Session) connectIn(ctx context.Context, addr string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := s.way.Open(ctx, addr)
 	if err != nil {
@@ -213,9 +222,9 @@ func (s *Session) waitForGuard(ctx context.Context, p *router.Pending) error {
 // comeBack makes a new connection and looks, again and again until ctx ends.
 func (s *Session) comeBack(ctx context.Context, addrs ...string) error {
 	var last error
-	for {
+	for limit := firstTry; ; limit = min(2*limit, connectTime) {
 		for _, a := range addrs {
-			err := s.connect(ctx, a)
+			err := s.connectIn(ctx, a, limit)
 			if err == nil {
 				err = s.look(ctx)
 			}
