@@ -73,9 +73,23 @@ func (a *app) source(f firmwareFlags) (*firmware.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := mirrorFolder(f.mirror); err != nil {
+		return nil, err
+	}
 	s, err := firmware.Open(firmware.Options{From: f.mirror, Transport: a.Web, Keys: keys, Cache: dir, Agent: agent(),
 		AcceptUnverified: slices.Contains(a.risks, riskUnverified)})
 	return s, firmware.Explain(err)
+}
+
+// mirrorFolder: a folder that is to stand in for the download server is there.
+func mirrorFolder(name string) error {
+	if name == "" || strings.Contains(name, "://") {
+		return nil
+	}
+	if info, err := os.Stat(name); err != nil || !info.IsDir() {
+		return fault.NewUsage("no-folder", "there is no folder %s", name).Do("name a folder, as firmware bundle makes one, or an address that begins with https://")
+	}
+	return nil
 }
 
 // boardOf finds the board that a person means: "4040", a board's name, a profile.

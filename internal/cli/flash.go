@@ -111,6 +111,9 @@ func (a *app) flash(ctx context.Context, f flashFlags, args []string) (flash.Cab
 		// Asked now, before a box is held for an answer that nobody gives.
 		return nil, none, needsPerson("may FRITZ!OS and its settings on the box be replaced?", "--accept-risk="+flash.Risk)
 	}
+	if _, err := a.source(f.firmwareFlags); err != nil && (f.mirror != "" || len(f.keys) > 0) {
+		return nil, none, err // before a box waits for it
+	}
 	cable, way, err := a.cable(ctx, f.card)
 	if err != nil {
 		return nil, none, err

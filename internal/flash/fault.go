@@ -54,7 +54,7 @@ func (s *Session) fault(err error) *fault.Fault {
 	case errors.As(err, &hunt):
 		return hunt.fault()
 	case errors.As(err, &tftp):
-		return fault.New("no-next-stage", "U-Boot was started in the box's memory and asked nobody for its next stage within %s", tftp.after).
+		return fault.New("no-next-stage", "U-Boot was started in the box's memory and asked nobody for its next stage within %s", minutes(tftp.after)).
 			Saw("no request for %s reached this computer at 192.168.1.70", tftp.name).Because("nothing was written; usually a firewall on this computer drops UDP port 69").
 			Do("allow UDP port 69 on %s, then %s", s.cable.Name(), repeat)
 	case errors.As(err, &flash) && s.method == image.FromUBoot:
@@ -84,12 +84,12 @@ func (s *Session) fault(err error) *fault.Fault {
 }
 
 func (s *Session) late(e *awaitError) *fault.Fault {
-	code, what := "no-first-boot", fmt.Sprintf("the new system did not answer at %s within %s", fresh, e.after)
+	code, what := "no-first-boot", fmt.Sprintf("the new system did not answer at %s within %s", fresh, minutes(e.after))
 	switch {
 	case s.method != "" && !s.started:
-		code, what = "ram-silent", fmt.Sprintf("the system in the box's memory did not answer at %s within %s", fresh, e.after)
+		code, what = "ram-silent", fmt.Sprintf("the system in the box's memory did not answer at %s within %s", fresh, minutes(e.after))
 	case e.last.err == nil && e.last.state.Board.Name != "":
-		return fault.New("not-settled", "the new system runs, but its first start is not through after %s", e.after).
+		return fault.New("not-settled", "the new system runs, but its first start is not through after %s", minutes(e.after)).
 			Saw("%s", unsettled(e.last.state)).Because("what is set now would be lost at the next power cut").
 			Do("leave the power on for ten minutes more, then: heimweg up")
 	}
@@ -145,7 +145,7 @@ func Explain(err error) *fault.Fault {
 
 // fault explains a search that ended.
 func (e *huntError) fault() *fault.Fault {
-	waited := e.waited.Round(time.Second)
+	waited := minutes(e.waited)
 	var f *fault.Fault
 	if e.Missed() {
 		f = fault.New("eva-missed", "the box on %s has started its own system each time; its bootloader was not caught in %s", e.card, waited)
@@ -342,11 +342,12 @@ func explainCard(err error) *fault.Fault {
 	)
 	switch {
 	case errors.As(err, &none) && none.Wanted != "":
-		return fault.NewUsage("no-card", "this computer has no network card %s", none.Wanted).Saw("%s", none).Do("name one of these with --card")
+		return fault.NewUsage("no-card", "this computer has no network card %s", none.Wanted).Saw("here: %s", hostnet.Names(none.Cards)).
+			Do("name one that is here with --card, or plug in a USB network adapter")
 	case errors.As(err, &none):
-		return fault.New("no-card", "this computer has no wired network card").Saw("%s", none).Do("plug in a USB network adapter, then run the same command again")
+		return fault.New("no-card", "this computer has no wired network card").Saw("here: %s", hostnet.Names(none.Cards)).Do("plug in a USB network adapter, then run the same command again")
 	case errors.As(err, &several):
-		return fault.New("which-card", "more than one network card could be meant").Saw("%s", several).Do("name the one that the box is plugged into: --card %s", several.Cards[0].Name).
+		return fault.New("which-card", "more than one network card could be meant").Saw("%s", hostnet.Names(several.Cards)).Do("name the one that the box is plugged into: --card %s", several.Cards[0].Name).
 			Exits(fault.ExitNeedsPerson)
 	case errors.As(err, &air):
 		return fault.NewUsage("not-a-cable", "%s", air).Do("connect the box by a cable, and name that card with --card")

@@ -141,8 +141,9 @@ type hunt struct {
 }
 
 type linkNews struct {
-	up  bool
-	err error
+	up    bool
+	quiet bool // nothing was heard so far: a cable that is up says so at once
+	err   error
 }
 
 // A login is what answered by SSH.
@@ -174,7 +175,7 @@ func (h *hunt) run(ctx context.Context) error {
 	h.wg.Go(func() { h.watchLink(inner) })
 	dead := time.AfterFunc(linkTell, func() {
 		select {
-		case h.links <- linkNews{}:
+		case h.links <- linkNews{quiet: true}:
 		case <-inner.Done():
 		}
 	})
@@ -197,7 +198,7 @@ func (h *hunt) watchLink(ctx context.Context) {
 			return
 		}
 		select {
-		case h.links <- linkNews{up, err}:
+		case h.links <- linkNews{up: up, err: err}:
 		case <-ctx.Done():
 			return
 		}
@@ -351,7 +352,7 @@ func (h *hunt) link(l linkNews) (again bool) {
 	switch {
 	case l.err != nil: // nobody can tell; say nothing of it
 		return false
-	case h.known && h.up == l.up, h.up && !h.known:
+	case h.known && (h.up == l.up || l.quiet):
 		return false
 	}
 	was := h.known

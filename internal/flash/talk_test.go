@@ -172,6 +172,20 @@ func TestMissed(t *testing.T) {
 	})
 }
 
+// A cable that is up all the time is never said to be dead.
+func TestCableUp(t *testing.T) {
+	in(t, "4040", nil, func(r *rig) {
+		r.box.Power(true)
+		r.starts(device.Stock)
+		r.opt.Wait = 10 * time.Second
+		_, err := r.run()
+		r.is(err, "eva-missed")
+		if f := fault.Find(err); !strings.HasPrefix(f.Seen[0], "cable came up after 0.0 s") || strings.Contains(r.text(), "dead") {
+			t.Errorf("%s\n%s", explained(err), r.text())
+		}
+	})
+}
+
 // Nothing answers: hints come, and in the end words that help.
 func TestSilence(t *testing.T) {
 	in(t, "4040", func(o *device.Options) { o.EVA.Faults.UDP = "off" }, func(r *rig) {
@@ -183,7 +197,7 @@ func TestSilence(t *testing.T) {
 			t.Errorf("after %s", d)
 		}
 		r.says("cable dead", "enp3s0 is still dead", "yellow ports")
-		if f := fault.Find(err); !strings.Contains(f.What, "on enp3s0 in 1m30s") || !strings.Contains(f.Seen[0], "192.168.178.1") || len(f.Next) != 1 {
+		if f := fault.Find(err); !strings.Contains(f.What, "on enp3s0 in 90 s") || !strings.Contains(f.Seen[0], "192.168.178.1") || len(f.Next) != 1 {
 			t.Error(explained(err))
 		}
 	})

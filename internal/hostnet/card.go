@@ -114,9 +114,9 @@ type NoCardError struct {
 
 func (e *NoCardError) Error() string {
 	if e.Wanted != "" {
-		return fmt.Sprintf("this computer has no network card %s, only %s", e.Wanted, names(e.Cards))
+		return fmt.Sprintf("this computer has no network card %s, only %s", e.Wanted, Names(e.Cards))
 	}
-	return fmt.Sprintf("this computer has no wired network card, only %s", names(e.Cards))
+	return fmt.Sprintf("this computer has no wired network card, only %s", Names(e.Cards))
 }
 
 // A SeveralCardsError says that more than one card could be meant; a person has
@@ -124,7 +124,7 @@ func (e *NoCardError) Error() string {
 type SeveralCardsError struct{ Cards []Card }
 
 func (e *SeveralCardsError) Error() string {
-	return fmt.Sprintf("%d network cards could be meant: %s", len(e.Cards), names(e.Cards))
+	return fmt.Sprintf("%d network cards could be meant: %s", len(e.Cards), Names(e.Cards))
 }
 
 // A NotACableError says that no cable can be plugged into the chosen card.
@@ -134,7 +134,8 @@ func (e *NotACableError) Error() string {
 	return fmt.Sprintf("%s is %s; a box needs a cable", e.Card.Name, e.Card.Kind)
 }
 
-func names(list []Card) string {
+// Names lists cards for a sentence: "enp3s0 (wired), wlan0 (Wi-Fi)".
+func Names(list []Card) string {
 	var out []string
 	for _, c := range list {
 		out = append(out, fmt.Sprintf("%s (%s)", c.Name, c.Kind))
