@@ -194,7 +194,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
 	root.AddCommand(a.initCommand(), a.planCommand(), a.applyCommand(), a.peerCommand(), a.statusCommand(),
 		a.verifyCommand(), a.doctorCommand(), a.traceCommand(), a.explainCommand(), a.upCommand(), a.trustCommand(), a.flashCommand(), a.firmwareCommand(),
-		a.adoptCommand(), a.upgradeCommand(), a.backupCommand(), a.restoreCommand(), a.labCommand(), a.versionCommand())
+		a.adoptCommand(), a.upgradeCommand(), a.backupCommand(), a.restoreCommand(), a.relayCommand(), a.labCommand(), a.versionCommand())
 	for _, c := range root.Commands() {
 		wrapArgs(c)
 	}

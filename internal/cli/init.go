@@ -52,8 +52,8 @@ out, and writes home.toml with a comment on every line. It changes nothing on th
 router.
 
 Under which address home is called it finds out, too: from the router, from the
-ISP router where that tells programs its address, and with --ask-outside from a
-server of your choice.`,
+ISP router where that tells programs its address, and with --ask-outside from
+somebody outside whom you name.`,
 		Example: `  heimweg init
   heimweg init --endpoint home.example.net --reach home-lan,internet
   heimweg init --router 192.168.1.1 --yes`,

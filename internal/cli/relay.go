@@ -15,14 +15,14 @@ import (
 func (a *app) relayCommand() *cobra.Command {
 	var server, script string
 	c := &cobra.Command{
-		Use: "relay HOST", Short: "write what a small server needs to let devices come home through it", Args: cobra.ExactArgs(1),
+		Use: "relay HOST", Short: "write what a small host on the internet needs to let devices come home through it", Args: cobra.ExactArgs(1),
 		Long: `relay is for houses that nobody can call (CGNAT, DS-Lite without IPv6): a small
-rented server with a public address passes the tunnel's port on, through a link that
-the home router opens and keeps open. Devices call the server as if it were home.
-What they say stays encrypted from end to end; the server cannot read it.
+rented host with a public address passes the tunnel's port on, through a link that
+the home router opens and keeps open. Devices call that host as if it were home.
+What they say stays encrypted from end to end; the host between cannot read it.
 
 It writes two files with keys and changes nothing anywhere: a configuration for
-wg-quick on the server (Linux with wireguard-tools and nftables), and a script for
+wg-quick on that host (Linux with wireguard-tools and nftables), and a script for
 the home router's end, which a person runs once.`,
 		Example: "  heimweg relay relay.example.net",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -41,7 +41,7 @@ goes to the router's own address; from the uplink LAN, to its WAN address; with
 the phone's hotspot, notices that by itself, and says when to go back.
 
 When the way is broken, or with --ask-outside, verify also says where home is: what
-the ISP router and public DNS say, what servers of your choice see from outside,
+the ISP router and public DNS say, what those see whom you name with --ask-outside,
 and whether anybody can call this house at all.
 
 Exit codes: 0 all that was tested works · 3 something is broken.`,
@@ -55,7 +55,7 @@ Exit codes: 0 all that was tested works · 3 something is broken.`,
 		},
 	}
 	c.Flags().BoolVar(&fl.outside, "from-outside", false, "test against the public endpoint, from outside")
-	c.Flags().BoolVar(&fl.old, "outside", false, "")
+	c.Flags().BoolVar(&fl.old, "outside", false, "the first name of --from-outside")
 	c.Flags().MarkHidden("outside")
 	a.askFlag(c)
 	c.Flags().StringVar(&fl.via, "via", a.Getenv("HEIMWEG_OUTSIDE"), "host:port to send the handshake to instead (the lab prints one)")

@@ -118,6 +118,25 @@ func TestSTUN(t *testing.T) {
 	}
 }
 
+// An answer counts only from whom we asked, even when it knows the question's bits.
+func TestSTUNFromElsewhere(t *testing.T) {
+	other, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	at := server(t, "udp4", func(q []byte, from net.Addr) [][]byte {
+		other.WriteTo(answer(q, 0x0101, mapped(q, &net.UDPAddr{IP: net.IP{6, 6, 6, 6}, Port: 6})), from)
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	var silent *SilentError
+	if got, err := STUN(ctx, System(rand.Reader, netip.Addr{}), at, IPv4); !errors.As(err, &silent) {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
 func TestSTUNAsksAgain(t *testing.T) {
 	n := 0
 	at := server(t, "udp4", func(q []byte, from net.Addr) [][]byte {
@@ -229,6 +248,9 @@ func TestEchoThatFails(t *testing.T) {
 	var noWay *NoWayError
 	if _, err := Echo(t.Context(), w, at, IPv6); !errors.As(err, &noWay) {
 		t.Errorf("other family: %v", err)
+	}
+	if _, err := Echo(t.Context(), w, strings.Replace(at, "https:", "http:", 1), IPv4); !errors.As(err, new(*ServerError)) {
+		t.Errorf("without TLS anybody on the way could answer: %v", err)
 	}
 	var bad *ServerError
 	for _, u := range []string{"", "http://ip.example.net/", "https:///x", "ip.example.net", "https://a:b@ip.example.net/", "https://%zz/"} {
