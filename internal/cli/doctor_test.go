@@ -2,15 +2,20 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 
 	"github.com/heimweg/heimweg/internal/doctor"
 	"github.com/heimweg/heimweg/internal/home"
+	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/igd"
 	"github.com/heimweg/heimweg/internal/lab/world"
 )
@@ -211,5 +216,100 @@ func (h *house) treat(s sick) {
 	}
 	if len(again.Findings) > 0 {
 		h.t.Fatalf("%s: after %q: %+v\n%s", s.name, do, again.Findings, said)
+	}
+}
+
+// A box without power, one without SSH, one that was flashed anew: found out without
+// a single look at it.
+func TestDoctorOutside(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{})
+	find := func(rule doctor.ID) {
+		t.Helper()
+		r, _, said := h.report()
+		if len(r.Findings) != 1 || r.Findings[0].Rule != rule {
+			t.Errorf("not %s: %+v\n%s", rule, r.Findings, said)
+		}
+	}
+	pins := h.read("config/known_routers")
+	key := h.w.Router.HostKey()
+	blob := strings.Fields(key)[1]
+	other := blob[:len(blob)-4] + "AAAA"
+	h.edit("config/known_routers", blob, other)
+	find("host-key")
+	h.edit("config/known_routers", other, blob)
+	if h.read("config/known_routers") != pins {
+		t.Fatal("the pins are not as before")
+	}
+	h.sh("/etc/init.d/dropbear stop")
+	find("ssh")
+	h.sh("/etc/init.d/dropbear start")
+	h.w.Router.PowerCut()
+	find("power")
+	h.w.Laptop.Configure([]lab.Iface{{Dev: "eth0", Link: h.w.Hotel, Addrs: []netip.Prefix{netip.MustParsePrefix("198.18.5.40/24")}}}, nil)
+	find("cable")
+}
+
+// A real phone comes home while somebody watches; with an old configuration it is
+// said how far it comes.
+func TestDoctorWatch(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{})
+	old := h.read("phone.conf")
+	h.must("peer", "renew", "phone", "-o", h.file("new.conf"))
+
+	watch := func(conf string, want doctor.Stage) {
+		t.Helper()
+		ctx, stop := context.WithTimeout(t.Context(), 40*time.Second)
+		defer stop()
+		pipe, out := io.Pipe()
+		done := make(chan int, 1)
+		go func() {
+			env := Env{In: strings.NewReader(""), Out: out, Err: io.Discard, Terminal: tourTerminal{}, Dial: h.w.LaptopDial, Lookup: labLookup(h.w),
+				Config: h.file("config"), Getenv: func(string) string { return "" }}
+			code := Run(ctx, env, []string{"--home", h.file("home.toml"), "doctor", "--watch", "--json"})
+			out.Close()
+			done <- code
+		}()
+		var seen []doctor.Stage
+		for d := json.NewDecoder(pipe); ; {
+			var s doctor.Step
+			if d.Decode(&s) != nil {
+				break
+			}
+			if len(seen) == 0 { // it watches: now the phone is switched on
+				if err := h.w.Phone.Join(conf); err != nil {
+					t.Error(err)
+				}
+				defer h.w.Phone.KeepPinging(h.w.NAS.Addr(), 200*time.Millisecond).Stop()
+			}
+			if strings.Contains(s.Says, "198.51.100") {
+				t.Errorf("shown to strangers: %s", s.Says)
+			}
+			seen = append(seen, s.Stage)
+			if s.Stage == want && want != doctor.Home {
+				stop()
+			}
+		}
+		if code := <-done; code != 0 || !slices.Contains(seen, want) {
+			t.Errorf("exit code %d, saw %v, want %s\n%s", code, seen, want, h.w.WhereDied(nil))
+		}
+		h.w.Phone.Leave()
+	}
+	watch(old, doctor.Rejected)
+	watch(h.read("new.conf"), doctor.Home)
+}
+
+// What the provider does is named: one address for many, a second router, none at all.
+func TestDoctorAddresses(t *testing.T) {
+	for name, upstream := range map[string]world.Upstream{"carrier NAT": world.CGNAT, "double NAT": world.DoubleNAT, "DS-Lite": world.DSLite} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, world.Options{Upstream: upstream, IGD: &igd.Options{UPnP: 2}})
+			r, _, said := h.report()
+			if len(r.Findings) == 0 || r.Findings[0].Rule != "address" {
+				t.Errorf("%+v\nnot tested: %+v\n%s", r.Findings, r.NotTested, said)
+			}
+		})
 	}
 }

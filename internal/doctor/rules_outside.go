@@ -24,10 +24,10 @@ var ispRules = []Rule{
 		After: []ID{"wan", "mapping", "mapping-target", "door"}, Needs: []string{"router", "upstream"}, judge: func(p *patient) outcome {
 			return p.fromISP(trace.MappedPort, trace.DoorClosed)
 		}},
-	{ID: "isp-address", What: "the ISP router has a public address", Symptom: "nobody gets in from outside, whatever is mapped",
-		Needs: []string{"upstream"}, judge: ispAddress},
 	{ID: "address", What: "home has an address of its own on the internet", Symptom: "nobody gets in from outside, whatever is mapped",
-		After: []ID{"isp-address"}, Needs: []string{"address"}, judge: address},
+		Needs: []string{"address"}, Uses: []string{"router"}, judge: address},
+	{ID: "isp-address", What: "the ISP router has a public address", Symptom: "nobody gets in from outside, whatever is mapped",
+		Needs: []string{"upstream"}, Uses: []string{"address", "router"}, judge: ispAddress},
 }
 
 // fromISP sorts what dies on the way to the home router, whatever the endpoint's
@@ -79,6 +79,17 @@ func mappingTarget(p *patient) outcome {
 	return o
 }
 
+// cameIn: somebody has come home from a public IPv4 address just now, so whatever
+// stands before home lets the tunnel through.
+func (p *patient) cameIn() bool {
+	if !p.Router.Known {
+		return false
+	}
+	return slices.ContainsFunc(p.live().Peers, func(l router.Peer) bool {
+		return !l.Handshake.IsZero() && p.snap().Time.Sub(l.Handshake).Abs() < sessionTime && l.Endpoint.Addr().Is4() && subnet.IsPublic(l.Endpoint.Addr())
+	})
+}
+
 func ispAddress(p *patient) outcome {
 	public := p.Upstream.Value.Public
 	switch {
@@ -86,8 +97,10 @@ func ispAddress(p *patient) outcome {
 		return moot()
 	case !public.IsValid():
 		return notKnown("the ISP router did not say which address it has")
-	case subnet.IsPublic(public):
+	case subnet.IsPublic(public) || p.cameIn():
 		return ok()
+	case p.Address.Known && p.Address.Value.Kind != Public:
+		return notTested("first: home has an address of its own on the internet")
 	case subnet.IsCarrier(public):
 		return bad("no device can come home over IPv4: the provider shares one address between many households").saw("the ISP router has %s, %s", public, subnet.WhyNotPublic(public)).
 			do(ByHand, "ask the provider for an IPv4 address of your own", "or let devices come over IPv6")
@@ -98,7 +111,7 @@ func ispAddress(p *patient) outcome {
 
 func address(p *patient) outcome {
 	a := p.Address.Value
-	if a.Kind == Public {
+	if a.Kind == Public || a.Kind != Changing && p.cameIn() {
 		return ok()
 	}
 	o := bad("no device can come home over IPv4: %s", a.Says)
