@@ -3,6 +3,9 @@ package view_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -79,5 +82,33 @@ func TestRulesText(t *testing.T) {
 		if !strings.Contains(b.String(), string(r.ID)) || !strings.Contains(b.String(), r.Symptom) {
 			t.Errorf("%s is not listed", r.ID)
 		}
+	}
+}
+
+// docs/doctor.md lists the rules that there are.
+func TestDoctorDoc(t *testing.T) {
+	var b bytes.Buffer
+	b.WriteString(`# What the doctor examines
+
+Made from the program's own rules, the deepest first; ` + "`go test ./internal/view -run TestDoctorDoc -update`" + ` rewrites it.
+` + "`heimweg doctor --list`" + ` shows the same. A rule says nothing before it has the facts that it needs, and is not judged
+before the rules that it rests on are ok.
+
+| rule | examines | what a person notices | needs |
+| --- | --- | --- | --- |
+`)
+	for _, r := range doctor.Rules() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.ID, r.What, r.Symptom, strings.Join(r.Needs, ", "))
+	}
+	file := filepath.Join("..", "..", "docs", "doctor.md")
+	if *update {
+		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	was, err := os.ReadFile(file)
+	if err != nil || string(was) != b.String() {
+		t.Errorf("%s is not up to date (%v): run this test with -update", file, err)
 	}
 }
