@@ -458,7 +458,7 @@ func refine(res *Result, seen router.Peer, mapped bool) {
 				h.Seen += "; the ISP router says that it passes the port on, and nothing of it arrives"
 				h.Next = "restart the ISP router and run heimweg up again; if that does not help, set the mapping there by hand: heimweg up --by-hand tells how"
 			case res.Vantage == Outside:
-				h.Next = "open the port on the ISP router (heimweg plan names it), then run heimweg verify again"
+				h.Next = "run heimweg up: it opens the port on the ISP router, or tells how; then run heimweg verify again"
 			default:
 				h.Next = "heimweg apply"
 			}
