@@ -25,7 +25,7 @@ func (h *house) doctor(args ...string) (code int, out, said string) {
 	h.t.Helper()
 	var o, e bytes.Buffer
 	env := Env{In: strings.NewReader(""), Out: &o, Err: &e, Terminal: tourTerminal{}, Dial: h.w.LaptopDial, ListenUDP: laptopUDP(h.w), Lookup: labLookup(h.w),
-		Config: h.file("config"), Getenv: func(string) string { return "" }, Upstream: h.upstream, AtHome: h.vantage()}
+		Config: h.file("config"), Getenv: func(string) string { return "" }, Upstream: h.upstream, AtHome: atHome(h.w)}
 	if h.silentISP {
 		env.Upstream = nil
 	}
@@ -35,13 +35,13 @@ func (h *house) doctor(args ...string) (code int, out, said string) {
 	return code, o.String(), e.String()
 }
 
-// vantage is the laptop's place.
-func (h *house) vantage() Vantage {
+// atHome is the laptop's place.
+func atHome(w *world.World) Vantage {
 	return Vantage{
-		Bind: func() conn.Bind { return h.w.LaptopBind() },
+		Bind: func() conn.Bind { return w.LaptopBind() },
 		Networks: func() ([]netip.Prefix, error) {
 			var out []netip.Prefix
-			for _, i := range h.w.Laptop.Ifaces() {
+			for _, i := range w.Laptop.Ifaces() {
 				out = append(out, i.Addrs...)
 			}
 			return out, nil

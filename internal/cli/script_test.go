@@ -201,6 +201,7 @@ func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
 	if s.w != nil {
 		env.Dial, env.ListenUDP = s.w.LaptopDial, laptopUDP(s.w)
 		env.Bind = func() conn.Bind { return s.w.OutsideBind() }
+		env.AtHome = atHome(s.w)
 		env.Lookup, env.Roots = labLookup(s.w), s.w.Station().Roots
 		before = s.w.Router.Stats().Execs
 	}
