@@ -374,6 +374,21 @@ func TestWrongPassword(t *testing.T) {
 	})
 }
 
+// People know the password; whose it is the box tells. Old boxes have a name for
+// that.
+func TestPasswordOnly(t *testing.T) {
+	for _, user := range []string{"fritz1234", "dslf-config"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHall(t, igd.Options{TR064: &igd.Account{User: user, Password: "swordfish"}, Faults: igd.Faults{NoUsers: user == "dslf-config"}})
+			o := h.behind()
+			o.Login = uplink.NewLogin("", "swordfish")
+			if m := h.mustMap(h.ask(o), wireguard); m.Protocol != uplink.TR064 || !h.reached(51820) || h.server.Count("X_AVM-DE_GetUserList") != 1 {
+				t.Errorf("%+v", m)
+			}
+		})
+	}
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

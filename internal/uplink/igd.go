@@ -24,6 +24,7 @@ const (
 	avmPPP    = "urn:dslforum-org:service:WANPPPConnection:1"
 	avmRoutes = "urn:dslforum-org:service:Layer3Forwarding:1"
 	avmName   = "urn:dslforum-org:service:X_AVM-DE_MyFritz:1"
+	avmUsers  = "urn:dslforum-org:service:LANConfigSecurity:1"
 )
 
 // Faults of UPnP that are treated specially (WANIPConnection:2 2.5, WANIPv6FirewallControl:1).
@@ -58,6 +59,7 @@ type box struct {
 type guard struct {
 	mu    sync.Mutex
 	wrong error
+	user  string // who logs in when Login names nobody; "" before it was asked
 }
 
 // call does one action of a service.
@@ -104,7 +106,7 @@ func (g *Gateway) post(ctx context.Context, w way, addr netip.Addr, b *box, s se
 	if !ok {
 		return reply{}, &GarbledError{Reply: action, What: "it wants a password in a form that is not known here"}
 	}
-	header.Set("Authorization", c.response(*b.login, "POST", s.control.path))
+	header.Set("Authorization", c.response(g.loginOf(ctx, w, addr, b), "POST", s.control.path))
 	r, err = send(ctx, w.Dial, addr, s.control, "POST", header, body)
 	if err == nil && r.status == http.StatusUnauthorized {
 		b.guard.wrong = &RefusedError{Reply: action + ": HTTP 401", Code: 401, Why: WrongPassword}

@@ -11,8 +11,8 @@ type Login struct {
 	password func() string
 }
 
-// NewLogin makes a login. An empty user is the one that a FRITZ!Box calls by its
-// own choice, as it does for boxes where only a password is set.
+// NewLogin makes a login. Without a user, the box is asked who logs in there
+// usually: most people know the password only.
 func NewLogin(user, password string) *Login {
 	return &Login{User: user, password: func() string { return password }}
 }

@@ -394,3 +394,19 @@ func TestAddresses6(t *testing.T) {
 		}
 	}
 }
+
+func TestLastUser(t *testing.T) {
+	for list, want := range map[string]string{
+		`<List><Username last_user="0">a</Username><Username last_user="1">fritz1234</Username></List>`: "fritz1234",
+		`<List><Username last_user="0">only</Username></List>`:                                          "only",
+		`<List><Username>only</Username></List>`:                                                        "only",
+		`<List><Username>a</Username><Username>b</Username></List>`:                                     "",
+		`<List><Username last_user="1">` + strings.Repeat("x", 40) + `</Username></List>`:               "",
+		"<List><Username last_user=\"1\">a\x01b</Username></List>":                                      "",
+		"": "", "<List>": "", "hello": "",
+	} {
+		if got := lastUser(list); got != want {
+			t.Errorf("%q: %q", list, got)
+		}
+	}
+}

@@ -5,17 +5,16 @@ import (
 	"crypto/md5"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/xml"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
 // response answers a challenge (RFC 7616 3.4; RFC 2069's form where there is no qop).
 func (c challenge) response(l Login, method, uri string) string {
 	user := l.User
-	if user == "" {
-		user = "dslf-config" // the name of old FRITZ!OS for "whoever knows the password" (AVM TR-064 First Steps 4.1)
-	}
 	ha1 := sum(user + ":" + c.realm + ":" + l.password())
 	ha2 := sum(method + ":" + uri)
 	var b strings.Builder
@@ -35,6 +34,55 @@ func (c challenge) response(l Login, method, uri string) string {
 		b.WriteString(", opaque=" + quote(c.opaque))
 	}
 	return b.String()
+}
+
+// oldUser is what old FRITZ!OS calls "whoever knows the password" (AVM TR-064 First
+// Steps 4.1).
+const oldUser = "dslf-config"
+
+// loginOf is the login with a user's name. People know their FRITZ!Box's password;
+// the user that it belongs to has a name like fritz1234, made by the box, which
+// tells it to everybody in the LAN. The caller holds the guard.
+func (g *Gateway) loginOf(ctx context.Context, w way, addr netip.Addr, b *box) Login {
+	l := *b.login
+	if l.User != "" {
+		return l
+	}
+	if b.guard.user == "" {
+		b.guard.user = oldUser
+		if s, ok := b.dev.of(avmUsers); ok {
+			args, err := g.call(ctx, w, addr, &box{protocol: TR064, dev: b.dev}, s, "X_AVM-DE_GetUserList")
+			if name := lastUser(args["NewX_AVM-DE_UserList"]); err == nil && name != "" {
+				b.guard.user = name
+			}
+		}
+	}
+	l.User = b.guard.user
+	return l
+}
+
+// lastUser reads a FRITZ!Box's list of users: who logged in last, which is also
+// the one that the box made by itself, or the only one.
+func lastUser(list string) string {
+	var users struct {
+		Username []struct {
+			Last string `xml:"last_user,attr"`
+			Name string `xml:",chardata"`
+		}
+	}
+	if xml.Unmarshal([]byte(list), &users) != nil {
+		return ""
+	}
+	name := ""
+	for _, u := range users.Username {
+		if u.Last == "1" || len(users.Username) == 1 {
+			name = strings.TrimSpace(u.Name)
+		}
+	}
+	if name != oneLine(name, 32) { // AVM's limit
+		return ""
+	}
+	return name
 }
 
 func sum(s string) string { h := md5.Sum([]byte(s)); return hex.EncodeToString(h[:]) }

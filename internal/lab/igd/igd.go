@@ -63,6 +63,7 @@ type Faults struct {
 	MaxLease      time.Duration // the most it grants; 0: a week, for PCP and NAT-PMP a day
 	NoReadBack    bool          // GetSpecificPortMappingEntry is not implemented: 401
 	NoOptions     bool          // PCP without any option: 5
+	NoUsers       bool          // TR-064 does not tell who logs in, as before FRITZ!OS 7.24
 	Endless       bool          // the list gives its last entry for every number beyond its end
 }
 

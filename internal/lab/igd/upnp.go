@@ -62,6 +62,7 @@ func (s *Server) descriptions() []description {
 		out = append(out, description{"/tr64desc.xml", "urn:dslforum-org:device:InternetGatewayDevice:1", []control{
 			{avmService + "Layer3Forwarding:1", "/upnp/control/layer3forwarding"},
 			{avmService + "X_AVM-DE_MyFritz:1", "/upnp/control/x_myfritz"},
+			{avmService + "LANConfigSecurity:1", "/upnp/control/lanconfigsecurity"},
 			{avmService + "WANPPPConnection:1", "/upnp/control/wanpppconn1"},
 			{avmService + "WANIPConnection:1", "/upnp/control/wanipconnection1"},
 		}})
@@ -182,7 +183,8 @@ func (s *Server) soap(w http.ResponseWriter, r *http.Request, c control) {
 	service, action, _ := strings.Cut(strings.Trim(r.Header.Get("Soapaction"), `"`), "#")
 	s.count(action)
 	tr064 := strings.HasPrefix(c.kind, avmService)
-	if tr064 && !s.loggedIn(w, r) {
+	free := action == "X_AVM-DE_GetUserList" // for everybody in the LAN
+	if tr064 && !free && !s.loggedIn(w, r) {
 		return
 	}
 	args, err := arguments(io.LimitReader(r.Body, 1<<16), action)
@@ -254,6 +256,9 @@ func (a asking) do(kind, action string) (values, upnpError) {
 		return values{{"NewDefaultConnectionService", "1." + strings.TrimSuffix(a.s.connection(1), ":1") + ".1"}}, 0
 	case strings.Contains(kind, "WANCommonInterfaceConfig") && action == "GetCommonLinkProperties":
 		return values{{"NewWANAccessType", "DSL"}, {"NewLayer1UpstreamMaxBitRate", "40000000"}, {"NewLayer1DownstreamMaxBitRate", "100000000"}, {"NewPhysicalLinkStatus", "Up"}}, 0
+	case strings.Contains(kind, "LANConfigSecurity") && action == "X_AVM-DE_GetUserList" && !a.s.opt.Faults.NoUsers:
+		list := `<List><Username last_user="0">somebody</Username><Username last_user="1">` + a.s.opt.TR064.User + `</Username></List>`
+		return values{{"NewX_AVM-DE_UserList", list}}, 0
 	case strings.Contains(kind, "MyFritz") && action == "GetInfo":
 		on := map[bool]string{true: "1", false: "0"}[a.s.opt.MyFRITZ != ""]
 		return values{{"NewEnabled", on}, {"NewDeviceRegistered", on}, {"NewDynDNSName", a.s.opt.MyFRITZ}, {"NewPort", "443"}}, 0
