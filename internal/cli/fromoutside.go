@@ -90,6 +90,16 @@ func (a *app) comeBack(h home.Home, snap *router.Snapshot, to netip.AddrPort) fu
 	}
 }
 
+// backHome: this computer is at home, so that what it asks now says something
+// about home. From the phone's hotspot it would ask about the phone.
+func (a *app) backHome(v *visit, res verify.Result, fl verifyFlags) bool {
+	if !fl.outside || fl.via != "" {
+		return true // it never left
+	}
+	at, err := a.sourceOf(res.Endpoint)
+	return err == nil && athome(at, v.file.Home, v.Snapshot())
+}
+
 // change waits until the address towards "to" is as wanted, twice in a row, or
 // until Enter. The address is invalid when Enter came first.
 func (a *app) change(ctx context.Context, within time.Duration, wanted func(netip.Addr, time.Duration) bool, to netip.AddrPort) (netip.Addr, error) {

@@ -30,7 +30,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 // TestScripts runs the command line against emulated homes. Besides
 // testscript's own commands there are:
 //
-//	world [--release R] [--version V] [--uplink KIND] [--lans N] [--no-gateway] [--igd WORDS] [--ddns]   switch a home on
+//	world [--release R] [--version V] [--uplink KIND] [--lans N] [--no-gateway] [--igd WORDS] [--upstream CONNECTION] [--ddns]   switch a home on
 //	heimweg ARGS…        run heimweg in it; "stdin FILE" before it gives it answers
 //	tty                  from now on a person sits at a terminal (of 100 × 50)
 //	router 'SCRIPT'      run a script on the box, as its owner would
@@ -119,14 +119,14 @@ func within(d time.Duration) (context.Context, context.CancelFunc) {
 func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	l := labFlags{release: "24.10", uplink: "behind-isp-router", lans: 1, seed: 1}
 	gateway, version, board := true, "", ""
-	igd, ddns := "", false
+	igd, ddns, connection := "", false, world.PublicIPv4
 	for i := 0; i < len(args); i++ {
 		switch args[i] {
 		case "--no-gateway":
 			gateway = false
 		case "--ddns":
 			ddns = true
-		case "--release", "--uplink", "--lans", "--version", "--board", "--igd":
+		case "--release", "--uplink", "--lans", "--version", "--board", "--igd", "--upstream":
 			if i+1 == len(args) {
 				ts.Fatalf("%s what?", args[i])
 			}
@@ -138,6 +138,12 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 				l.uplink = args[i]
 			case "--version":
 				version = args[i]
+			case "--upstream":
+				upstream, ok := upstreams[args[i]]
+				if !ok {
+					ts.Fatalf("no connection is called %q", args[i])
+				}
+				connection = upstream
 			case "--igd":
 				igd = args[i]
 			case "--board":
@@ -155,6 +161,7 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	o.Router.Version, o.Router.Board, o.Router.Model = version, board, models[board]
 	o.Router.Inside = stageOf(ts).inside
 	o.DDNS = ddns
+	o.Upstream = connection
 	if igd != "" {
 		o.IGD, err = igdOptions(igd)
 		ts.Check(err)

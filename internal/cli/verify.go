@@ -78,7 +78,7 @@ func (a *app) verify(ctx context.Context, fl verifyFlags) error {
 		return err
 	}
 	where := a.found
-	if where == nil && (len(a.servers) > 0 || res.Broken() && res.Vantage == verify.Outside) {
+	if where == nil && a.backHome(v, res, fl) && (len(a.servers) > 0 || res.Broken() && res.Vantage == verify.Outside) {
 		w := a.where(ctx, v)
 		where = &w
 	}

@@ -295,3 +295,8 @@ func TestVerifyFromOutside(t *testing.T) {
 		t.Errorf("where: %+v", res.Where)
 	}
 }
+
+// upstreams are the connections of scripts: world --upstream NAME.
+var upstreams = map[string]world.Upstream{
+	"double-nat": world.DoubleNAT, "cgnat": world.CGNAT, "ds-lite": world.DSLite, "ipv6-only": world.IPv6Only,
+}
