@@ -64,7 +64,7 @@ type Env struct {
 	Rand   io.Reader         // nil: crypto/rand
 	Config string            // heimweg's own folder on this computer; "": the user's
 	Now    func() time.Time
-	AtHome Vantage // this computer in the home LAN, as doctor uses it
+	AtHome Vantage // this computer in the house, as doctor and verify use it
 	// Upstream tells what the ISP router says of itself; nil: nobody asks it.
 	Upstream func(context.Context, home.Home, *router.Snapshot) trace.Upstream
 }

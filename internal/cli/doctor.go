@@ -24,7 +24,8 @@ import (
 	"github.com/heimweg/heimweg/internal/view"
 )
 
-// Vantage is this computer in the home LAN. The zero value is the real one.
+// Vantage is this computer, in the home LAN or in the uplink LAN. The zero value is
+// the real one.
 type Vantage struct {
 	Bind     func() conn.Bind // where packets of the test device leave
 	Networks func() ([]netip.Prefix, error)

@@ -13,7 +13,6 @@ import (
 	"github.com/heimweg/heimweg/internal/endpoint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
-	"github.com/heimweg/heimweg/internal/hostnet"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/verify"
 	"github.com/heimweg/heimweg/internal/view"
@@ -114,8 +113,11 @@ func (a *app) test(ctx context.Context, v *visit, fl verifyFlags) (verify.Result
 	if r.Vantage, r.Endpoint, err = a.vantage(ctx, v, fl); err != nil {
 		return verify.Result{}, err
 	}
-	if a.Bind != nil {
+	switch {
+	case a.Bind != nil:
 		r.Bind = a.Bind()
+	case r.Vantage != verify.Outside && a.AtHome.Bind != nil:
+		r.Bind = a.AtHome.Bind()
 	}
 	if fl.outside && fl.via == "" {
 		if !a.Terminal.IsTerminal() {
@@ -142,7 +144,8 @@ func (a *app) vantage(ctx context.Context, v *visit, fl verifyFlags) (verify.Van
 		ap, err := a.resolve(ctx, net.JoinHostPort(e, fmt.Sprint(h.Tunnel.CallPort())))
 		return verify.Outside, ap, err
 	}
-	where, addr := nearest(h, snap)
+	nets, _ := a.networks()
+	where, addr := nearest(h, snap, nets)
 	if !addr.IsValid() {
 		return "", netip.AddrPort{}, fault.New("no-vantage", "this computer is in none of the networks that the home router is in").
 			Do("connect it to the home LAN, or test from outside: heimweg verify --from-outside")
@@ -151,8 +154,7 @@ func (a *app) vantage(ctx context.Context, v *visit, fl verifyFlags) (verify.Van
 }
 
 // nearest finds the router's address in a network that this computer is in, too.
-func nearest(h home.Home, snap *router.Snapshot) (verify.Vantage, netip.Addr) {
-	nets, _ := hostnet.Networks()
+func nearest(h home.Home, snap *router.Snapshot, nets []netip.Prefix) (verify.Vantage, netip.Addr) {
 	for _, i := range snap.Interfaces {
 		for _, p := range i.Addresses {
 			for _, n := range nets {
