@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
 
+	"github.com/heimweg/heimweg/internal/blueprint"
 	"github.com/heimweg/heimweg/internal/firewall"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/router"
@@ -54,7 +56,7 @@ var firewallRules = []Rule{
 	{ID: "half-handshake", What: "answers to handshakes arrive", Symptom: "the device's app shows bytes sent and none received",
 		After: append([]ID{"preshared", "way-out"}, devicesUp...), Needs: []string{"router"}, judge: halfHandshake},
 	{ID: "unknown-key", What: "who knocks has a key that fits", Symptom: "the device's packets arrive, and no handshake comes about",
-		After: []ID{"door", "tunnel-up", "tunnel-port", "device-key", "device-known", "device-live", "half-handshake"}, Needs: []string{"router", "arrivals"}, judge: unknownKey},
+		After: []ID{"door", "tunnel-up", "tunnel-port", "device-key", "device-known", "device-live", "half-handshake"}, Needs: []string{"router"}, Uses: []string{"arrivals"}, judge: unknownKey},
 	{ID: "zone", What: "the tunnel is in its firewall zone", Symptom: "handshake, and nothing at home answers",
 		After: []ID{"tunnel-up", "firewall-loads"}, Needs: []string{"router"}, judge: zone},
 	{ID: "own-rule", What: "no rule of somebody else is in the way", Symptom: "handshake, and some things at home do not answer",
@@ -170,6 +172,12 @@ func firewallSkips(p *patient) outcome {
 // its interface, the firewall's with the firewall.
 func unknownKey(p *patient) outcome {
 	a := p.Arrivals.Value
+	switch _, counted := p.snap().Config("firewall").Section(blueprint.SectionIn); {
+	case !p.Arrivals.Known && !counted && p.home.Uplink.Kind == home.OneArmed:
+		return moot() // an open LAN needs no rule, so nothing counts
+	case !p.Arrivals.Known:
+		return notKnown("%s", cmp.Or(p.Arrivals.Because, "nobody asked"))
+	}
 	if a.Packets == 0 || a.Bytes > 0 || len(p.devices()) == 0 {
 		return ok()
 	}

@@ -141,6 +141,7 @@ type RuleEntry struct {
 	What    string      `json:"what"`
 	Symptom string      `json:"symptom"`
 	Needs   []string    `json:"needs"`
+	Uses    []string    `json:"uses,omitempty"`
 	After   []doctor.ID `json:"after,omitempty"`
 }
 
@@ -148,10 +149,13 @@ type RuleEntry struct {
 func RulesOf(list []doctor.Rule) []RuleEntry {
 	out := []RuleEntry{}
 	for _, r := range list {
-		out = append(out, RuleEntry{r.ID, r.What, r.Symptom, append([]string{}, r.Needs...), r.After})
+		out = append(out, RuleEntry{r.ID, r.What, r.Symptom, append([]string{}, r.Needs...), r.Uses, r.After})
 	}
 	return out
 }
+
+// facts are what a rule looks at, in a line.
+func (r RuleEntry) facts() string { return strings.Join(slices.Concat(r.Needs, r.Uses), ", ") }
 
 // Rules lists what the doctor examines, in its order.
 func Rules(w io.Writer, st Style, list []RuleEntry) {
@@ -163,8 +167,8 @@ func Rules(w io.Writer, st Style, list []RuleEntry) {
 	for _, r := range list {
 		fmt.Fprintf(w, "%s  %s\n", pad(string(r.ID), wide), r.What)
 		fmt.Fprintf(w, "%s  %s\n", pad("", wide), st.Dim("symptom: "+r.Symptom))
-		if len(r.Needs) > 0 {
-			fmt.Fprintf(w, "%s  %s\n", pad("", wide), st.Dim("needs: "+strings.Join(r.Needs, ", ")))
+		if facts := r.facts(); facts != "" {
+			fmt.Fprintf(w, "%s  %s\n", pad("", wide), st.Dim("needs: "+facts))
 		}
 	}
 }

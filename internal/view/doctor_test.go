@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,7 +99,7 @@ before the rules that it rests on are ok.
 | --- | --- | --- | --- |
 `)
 	for _, r := range doctor.Rules() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.ID, r.What, r.Symptom, strings.Join(r.Needs, ", "))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.ID, r.What, r.Symptom, strings.Join(append(slices.Clone(r.Needs), r.Uses...), ", "))
 	}
 	file := filepath.Join("..", "..", "docs", "doctor.md")
 	if *update {
