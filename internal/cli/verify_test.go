@@ -3,8 +3,11 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"golang.zx2c4.com/wireguard/conn"
 
 	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/world"
@@ -19,7 +22,7 @@ func (h *house) verify(args ...string) (code int, res verify.Result, said string
 	}
 	var o, e bytes.Buffer
 	env := Env{In: strings.NewReader(""), Out: &o, Err: &e, Terminal: tourTerminal{}, Dial: h.w.LaptopDial, ListenUDP: laptopUDP(h.w), Lookup: labLookup(h.w),
-		Config: h.file("config"), Getenv: func(string) string { return "" }, Upstream: h.upstream, AtHome: h.vantage()}
+		Config: h.file("config"), Getenv: func(string) string { return "" }, Upstream: h.upstream, AtHome: h.here()}
 	code = Run(h.t.Context(), env, append([]string{"--home", h.file("home.toml"), "verify", "--json"}, args...))
 	if o.Len() > 0 {
 		if err := json.Unmarshal(o.Bytes(), &res); err != nil {
@@ -27,6 +30,19 @@ func (h *house) verify(args ...string) (code int, res verify.Result, said string
 		}
 	}
 	return code, res, o.String() + e.String()
+}
+
+// here is the laptop's place.
+func (h *house) here() Vantage {
+	return Vantage{
+		Bind: func() conn.Bind { return h.w.LaptopBind() },
+		Networks: func() (list []netip.Prefix, err error) {
+			for _, i := range h.w.Laptop.Ifaces() {
+				list = append(list, i.Addrs...)
+			}
+			return list, nil
+		},
+	}
 }
 
 func verdicts(r verify.Result) string {
