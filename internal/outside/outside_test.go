@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -138,15 +139,15 @@ func TestSTUNFromElsewhere(t *testing.T) {
 }
 
 func TestSTUNAsksAgain(t *testing.T) {
-	n := 0
+	var n atomic.Int32
 	at := server(t, "udp4", func(q []byte, from net.Addr) [][]byte {
-		if n++; n == 1 {
+		if n.Add(1) == 1 {
 			return nil // lost
 		}
 		return [][]byte{answer(q, 0x0101, mapped(q, from))}
 	})
-	if got, err := STUN(t.Context(), System(rand.Reader, netip.Addr{}), at, IPv4); err != nil || n != 2 {
-		t.Errorf("%s, %v after %d questions", got, err, n)
+	if got, err := STUN(t.Context(), System(rand.Reader, netip.Addr{}), at, IPv4); err != nil || n.Load() != 2 {
+		t.Errorf("%s, %v after %d questions", got, err, n.Load())
 	}
 }
 
