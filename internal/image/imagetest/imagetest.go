@@ -16,6 +16,7 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"strings"
+	"sync"
 )
 
 // Options say what to build. The zero value of a field takes its default.
@@ -170,6 +171,18 @@ func EVAFileSystem(o Options) []byte {
 // UBoot is chunkeey's U-Boot for a model ("FRITZ4040", "FRITZ7520"): record, 0xFF
 // up to a multiple of 256, squashfs mark, zeros, TI trailer; 512 KiB.
 func UBoot(model string) []byte {
+	made, ok := uboots.Load(model)
+	if !ok {
+		made, _ = uboots.LoadOrStore(model, uboot(model))
+	}
+	return bytes.Clone(made.([]byte))
+}
+
+// uboots are those that were made already: it is in front of every image of the
+// 4040, and its checksum costs more than all the rest.
+var uboots sync.Map
+
+func uboot(model string) []byte {
 	inside := append(Noise(40, 6_000), "\x00bootfile="+model+".bin\x00"...)
 	inside = append(inside, Noise(41, 3_000)...)
 	out := Record(0x841FFFF8, 0x841FFFF8, inside)
