@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -129,7 +130,8 @@ func (f *fitter) add(config string, s uci.Section) {
 		f.failed(d.Put(s))
 		return
 	}
-	text := append(append(d.Text(), '\n'), uci.Print([]uci.Section{s})...)
+	text := append(bytes.TrimRight(d.Text(), "\n"), "\n\n"...)
+	text = append(append(text, bytes.Trim(uci.Print([]uci.Section{s}), "\n")...), '\n')
 	next, err := uci.Parse(config, text)
 	if !f.failed(err) {
 		f.docs[config] = next
@@ -152,6 +154,26 @@ func (f *fitter) options(config string, to, from uci.Section, except ...string) 
 		}
 	}
 	return changed
+}
+
+// kept names the options of a section that stay as the box has them, although the
+// backup has another value.
+func (f *fitter) kept(what string, now, was uci.Section, except ...string) {
+	for _, o := range was.Options {
+		is := strings.Join(now.Values(o.Name), " ")
+		if had := strings.Join(was.Values(o.Name), " "); had != is && !slices.Contains(except, o.Name) {
+			f.leave(what+": "+o.Name+" "+shown(o), "this box keeps its release's (%s)", orNone(is))
+		}
+	}
+}
+
+// shown is an option's value for people; a secret stays one.
+func shown(o uci.Option) string {
+	var out []string
+	for _, v := range o.Values {
+		out = append(out, v.String())
+	}
+	return strings.Join(out, " ")
 }
 
 // has reports whether the box's config has an equal section.
@@ -398,6 +420,7 @@ func (f *fitter) zone(s uci.Section) {
 		f.take("firewall zone "+name, "")
 		return
 	}
+	f.kept("firewall zone "+name, now, s, "name", "network")
 	have := words(now, "network")
 	merged := slices.Clone(have)
 	for _, n := range here {
@@ -436,13 +459,7 @@ func (f *fitter) defaults(s uci.Section) {
 	if len(now) == 0 {
 		return
 	}
-	for _, o := range []string{"input", "forward", "flow_offloading", "flow_offloading_hw"} {
-		was, _ := s.Get(o)
-		is, _ := now[0].Get(o)
-		if was != "" && was != is {
-			f.leave("firewall defaults: "+o+" "+was, "this box keeps its release's (%s)", orNone(is))
-		}
-	}
+	f.kept("firewall defaults", now[0], s)
 }
 
 func orNone(v string) string {
@@ -514,10 +531,14 @@ func (f *fitter) dhcp() {
 				f.leave(title("dhcp", s), "this box has no such service")
 				continue
 			}
-			var own []string // what the release sets stays as it ships it
+			// What the release sets stays as it ships it, but for the home LAN's own name.
+			var own []string
 			for _, o := range now[0].Options {
-				own = append(own, o.Name)
+				if o.Name != "domain" && o.Name != "local" {
+					own = append(own, o.Name)
+				}
 			}
+			f.kept("name service", now[0], s, append(f.notIn(now[0], s), "domain", "local")...)
 			if list := f.options("dhcp", now[0], s, own...); len(list) > 0 {
 				f.take("name service: "+strings.Join(list, ", "), "")
 			}
@@ -528,6 +549,17 @@ func (f *fitter) dhcp() {
 			}
 		}
 	}
+}
+
+// notIn are the names of options that a section of the box has not at all.
+func (f *fitter) notIn(now, was uci.Section) []string {
+	var out []string
+	for _, o := range was.Options {
+		if len(now.Values(o.Name)) == 0 {
+			out = append(out, o.Name)
+		}
+	}
+	return out
 }
 
 func dhcpOf(d *uci.Document, iface string) uci.Section {

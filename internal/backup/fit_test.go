@@ -1,9 +1,15 @@
 package backup
 
 import (
+	"flag"
 	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/tools/txtar"
 
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/uci"
@@ -210,5 +216,95 @@ func TestWirelessWithoutRadio(t *testing.T) {
 	radio, _ := f.Docs["wireless"].Section("radio1")
 	if ch, _ := radio.Get("channel"); ch != "36" {
 		t.Errorf("channel %s: the second radio's", ch)
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite what the golden files expect")
+
+// The golden file says what was and what is; the rest of it is what Fit makes of it.
+func TestFitGolden(t *testing.T) {
+	const name = "testdata/another-board.txtar"
+	a, err := txtar.ParseFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, now, rest := map[string]string{}, map[string]string{}, map[string]string{}
+	var given []txtar.File
+	for _, f := range a.Files {
+		text := string(f.Data)
+		switch side, file, _ := strings.Cut(f.Name, "/"); {
+		case side == "was" && strings.HasPrefix(file, "etc/"):
+			was["/"+file] = text
+		case side == "was":
+			was[file] = text
+		case side == "now":
+			now[file] = text
+		default:
+			rest[f.Name] = text
+			continue
+		}
+		given = append(given, f)
+	}
+	b, box := backupOf(t, "avm,fritzbox-4040", was), boxOf(t, "avm,fritzbox-7530", now)
+	f := fitOf(t, b, box, Options{LANs: []string{"lan"}})
+	got := map[string]string{"taken": linesOf(f.Taken), "left": linesOf(f.Left)}
+	for c, d := range f.Docs {
+		got["then/"+c] = strings.TrimLeft(string(d.Text()), "\n")
+	}
+	for _, file := range f.Files {
+		got["files"] += fmt.Sprintf("%o %s\n", file.Mode, file.Name)
+	}
+	if *update {
+		a.Files = given
+		for _, n := range slices.Sorted(maps.Keys(got)) {
+			a.Files = append(a.Files, txtar.File{Name: n, Data: []byte(got[n])})
+		}
+		if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	for _, n := range slices.Sorted(maps.Keys(got)) {
+		if got[n] != rest[n] {
+			t.Errorf("%s: got\n%s\nwant\n%s", n, got[n], rest[n])
+		}
+		delete(rest, n)
+	}
+	for n := range rest {
+		t.Errorf("%s is not there", n)
+	}
+	// What was put in is not put in again.
+	for c, d := range f.Docs {
+		box.Configs[c] = d
+	}
+	if again := fitOf(t, b, box, Options{LANs: []string{"lan"}}); len(again.Docs) > 0 {
+		for c, d := range again.Docs {
+			t.Errorf("a second time %s becomes\n%s", c, d.Text())
+		}
+	}
+	// Nothing of the household's goes to where it was without a word: every section
+	// that is not there now is named.
+	for _, s := range []string{"eth0.3", "switch0", "bonding b", "Camera", "Allow-Ping", "2222"} {
+		if !strings.Contains(got["left"], s) {
+			t.Errorf("%s is neither there nor named", s)
+		}
+	}
+}
+
+// A box's own port may be named for the WAN side; another than it has is not used.
+func TestWANPort(t *testing.T) {
+	old := lanOnly + "\nconfig interface 'wan'\n\toption device 'eth1'\n\toption proto 'dhcp'\n"
+	bridge := "config device\n\toption name 'br-lan'\n\toption type 'bridge'\n\tlist ports 'lan1'\n\tlist ports 'lan2'\n\n" + lanOnly
+	for port, want := range map[string]string{"": "lan2", "lan1": "lan1", "lan9": ""} {
+		f := fitOf(t, backupOf(t, "a", map[string]string{"network": old}), boxOf(t, "b", map[string]string{"network": bridge}), Options{WAN: port})
+		got := ""
+		if d := f.Docs["network"]; d != nil {
+			if s, ok := d.Section("wan"); ok {
+				got, _ = s.Get("device")
+			}
+		}
+		if got != want || (want == "") != strings.Contains(linesOf(f.Left), "no port to spare") {
+			t.Errorf("--wan-port %q: on %q, want %q; left\n%s", port, got, want, linesOf(f.Left))
+		}
 	}
 }
