@@ -259,7 +259,9 @@ func TestEchoThatFails(t *testing.T) {
 			t.Errorf("%q: %v", u, err)
 		}
 	}
-	w, at = page(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	hang := make(chan struct{})
+	w, at = page(t, func(http.ResponseWriter, *http.Request) { <-hang })
+	t.Cleanup(func() { close(hang) }) // before the page is closed
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	var silent *SilentError
