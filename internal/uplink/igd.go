@@ -174,6 +174,25 @@ func (g *Gateway) entry(ctx context.Context, w way, b *box, proto string, extern
 	return m, nil
 }
 
+// holder finds who has a port now: by asking for it, or, where a box has no such
+// question, in its list.
+func (g *Gateway) holder(ctx context.Context, w way, b *box, proto string, external uint16) (Mapping, error) {
+	m, err := g.entry(ctx, w, b, proto, external)
+	if c := code(err); c == 0 || c == noSuchEntry {
+		return m, err
+	}
+	list, none := g.list(ctx, w, b)
+	if none != nil {
+		return Mapping{}, err
+	}
+	for _, m := range list {
+		if m.Proto == strings.ToLower(proto) && m.External == external && !m.Remote.IsValid() {
+			return m, nil
+		}
+	}
+	return Mapping{}, &RefusedError{Reply: "GetGenericPortMappingEntry: not in the list", Code: noSuchEntry, Why: NotThere}
+}
+
 // mapping reads the arguments that GetSpecific- and GetGenericPortMappingEntry
 // share.
 func mapping(args map[string]string) (Mapping, bool) {
@@ -193,7 +212,7 @@ func mapping(args map[string]string) (Mapping, bool) {
 
 // add opens a port, unless it leads elsewhere, and reads it back.
 func (g *Gateway) add(ctx context.Context, w way, b *box, want Want) (Mapping, error) {
-	have, err := g.entry(ctx, w, b, want.Proto, want.External)
+	have, err := g.holder(ctx, w, b, want.Proto, want.External)
 	switch {
 	case err == nil && have.To != want.mapping(g.opt.Client).To:
 		return Mapping{}, &ConflictError{Want: want, Holder: have, Reply: "GetSpecificPortMappingEntry"}
@@ -245,7 +264,7 @@ func (g *Gateway) addOnly(ctx context.Context, w way, b *box, want Want) error {
 	switch c := code(err); {
 	case c == conflict, c == otherwiseUsed:
 		e := &ConflictError{Want: want, Reply: refused(err).Reply}
-		if have, err := g.entry(ctx, w, b, want.Proto, want.External); err == nil {
+		if have, err := g.holder(ctx, w, b, want.Proto, want.External); err == nil {
 			e.Holder = have
 		}
 		return e
@@ -259,14 +278,14 @@ func (g *Gateway) addOnly(ctx context.Context, w way, b *box, want Want) error {
 
 // remove takes a mapping back that leads to the home router.
 func (g *Gateway) remove(ctx context.Context, w way, b *box, m Mapping) error {
-	have, err := g.entry(ctx, w, b, m.Proto, m.External)
+	have, err := g.holder(ctx, w, b, m.Proto, m.External)
 	switch {
 	case code(err) == noSuchEntry:
 		return nil
-	case err == nil && have.To.Addr() != g.opt.Client:
+	case err != nil:
+		return err // whose it is cannot be told, so it is left
+	case have.To.Addr() != g.opt.Client:
 		return &ConflictError{Want: Want{Proto: m.Proto, External: m.External}, Holder: have, Reply: "GetSpecificPortMappingEntry"}
-	case err != nil && code(err) == 0:
-		return err
 	}
 	_, err = g.call(ctx, w, g.Address, b, b.wan, "DeletePortMapping",
 		arg{"NewRemoteHost", b.remote}, arg{"NewExternalPort", fmt.Sprint(m.External)}, arg{"NewProtocol", protoName(m.Proto)})

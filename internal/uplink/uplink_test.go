@@ -30,6 +30,8 @@ type hall struct {
 	router *lab.Stack
 	laptop *lab.Stack
 	phone  *lab.Stack
+
+	opened, closed int // by TestLaws
 }
 
 func newHall(t *testing.T, opt igd.Options) *hall {
