@@ -24,6 +24,7 @@ type Box struct {
 	passive string // the passive verb that this box knows
 	last    []string
 	env     Environment
+	dialled time.Time // when the connection was begun
 }
 
 func newBox(n Net, a netip.Addr, c net.Conn) *Box {

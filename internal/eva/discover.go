@@ -141,7 +141,7 @@ func (s *search) movable() bool { return s.ask.Want.IsValid() && len(s.ask.Near)
 func (s *search) setMoved() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.moved = true
+	s.moved = time.Now()
 }
 
 // hear takes the answers.
@@ -171,7 +171,7 @@ func (s *search) hear(ctx context.Context, pc net.PacketConn) {
 // decide any more once a box was told to move, or is held.
 func (s *search) others(pc net.PacketConn) (out []netip.Addr) {
 	s.mu.Lock()
-	decided := s.moved && len(s.answers) > 0 || s.holding > 0
+	decided := !s.moved.IsZero() && len(s.answers) > 0 || s.holding > 0
 	s.mu.Unlock()
 	if decided {
 		return nil
@@ -196,7 +196,7 @@ func (s *search) others(pc net.PacketConn) (out []netip.Addr) {
 func (s *search) heard(all []netip.Addr) (several bool) {
 	var now []netip.Addr
 	for _, a := range all {
-		ours := s.moved && a == s.ask.Want // the one that we moved there
+		ours := !s.moved.IsZero() && a == s.ask.Want // the one that we moved there
 		if ours || s.holding > 0 || slices.Contains(now, a) {
 			continue
 		}
@@ -215,7 +215,7 @@ func (s *search) heard(all []netip.Addr) (several bool) {
 func (s *search) answered(ctx context.Context, pc net.PacketConn, all []netip.Addr) {
 	s.mu.Lock()
 	s.several = s.several || s.heard(all)
-	several, moved, holding := s.several, s.moved, s.holding > 0
+	several, moved, holding := s.several, !s.moved.IsZero(), s.holding > 0
 	s.mu.Unlock()
 	a := all[len(all)-1]
 	switch {

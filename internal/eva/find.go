@@ -94,7 +94,7 @@ type search struct {
 	sights  []Sight
 	answers []netip.Addr // by UDP, before anyone was moved, in the order of the first
 	several bool
-	moved   bool
+	moved   time.Time // when a box was last told to be elsewhere; zero: never
 	holding int
 	udpErr  error
 }
@@ -108,28 +108,24 @@ func Find(ctx context.Context, n Net, ask Ask) (*Box, error) {
 	}
 	for {
 		box, moved, err := find(ctx, n, ask)
-		if err != nil || !moved || box.Addr() == ask.Want || box.stays(ctx) {
+		if err != nil || moved.Before(box.dialled) || box.Addr() == ask.Want || box.stays(ctx) {
 			return box, err
 		}
 		box.Close()
 	}
 }
 
-// onTheWay is how long a request to move may still be on its way when the
-// connection stands already.
-const onTheWay = 100 * time.Millisecond
-
 // stays reports whether the box is still where it was found: a held one takes
 // another address when it is told to (facts eva 2.2), and the request may have
 // crossed with our connection.
 func (b *Box) stays(ctx context.Context) bool {
 	pause(ctx, onTheWay, nil)
-	_, err := b.ask(ctx, "SYST", greetIn, 215)
+	_, err := b.ask(ctx, "SYST", staysIn, 215)
 	return err == nil
 }
 
-// find is one search; moved: a box was told to be elsewhere.
-func find(ctx context.Context, n Net, ask Ask) (found *Box, moved bool, err error) {
+// find is one search; moved is when a box was last told to be elsewhere.
+func find(ctx context.Context, n Net, ask Ask) (found *Box, moved time.Time, err error) {
 	began := time.Now()
 	inner, stop := context.WithCancel(ctx)
 	s := &search{net: n, ask: ask, found: make(chan *Box), stop: stop, kicks: map[netip.Addr]chan struct{}{}}
@@ -253,6 +249,7 @@ func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, aliv
 		case <-dctx.Done():
 		}
 	}()
+	began := time.Now()
 	c, err := s.net.DialTCP(dctx, netip.AddrPortFrom(a, 21))
 	if err == nil {
 		s.hold(1)
@@ -268,6 +265,7 @@ func (s *search) try(ctx context.Context, a netip.Addr, kick chan struct{}, aliv
 	}
 	s.saw(Sight{At: a, What: Holding})
 	b := newBox(s.net, a, c)
+	b.dialled = began
 	if err := b.login(ctx); err != nil {
 		c.Close()
 		if ctx.Err() != nil {

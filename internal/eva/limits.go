@@ -18,6 +18,8 @@ const (
 	restTCP    = 100 * time.Millisecond // between two of them
 	moveFirst  = 100                    // questions "where are you" before we also say "be there"
 	moveEach   = 10                     // and then every so many
+	onTheWay   = 100 * time.Millisecond // a request to move may still be on its way when the connection stands already
+	staysIn    = time.Second            // whether the box is still where it was; it has just answered there
 	moveAfter  = 2 * time.Millisecond   // after the question, so that whoever hears both answers first
 	slintEach  = 10                     // so often we also ask for the newest boxes
 	openEach   = 1000                   // so often we open firewalls: they forget after half a minute
