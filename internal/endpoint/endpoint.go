@@ -165,10 +165,8 @@ type Facts struct {
 	// WAN is the home router's IPv4 address towards the internet. One-armed, it is
 	// its address in the ISP router's LAN.
 	WAN Address
-	// WAN6 is its global IPv6 address there, and Prefix6 what was delegated to it
-	// (the zero prefix: nothing, or not known).
-	WAN6    Address
-	Prefix6 netip.Prefix
+	// WAN6 is its global IPv6 address there.
+	WAN6 Address
 
 	// Boxes are the boxes between the home router and the internet, from the home
 	// router outwards; the first is the ISP router. Empty: nobody asked them.
@@ -260,7 +258,6 @@ const (
 	StepRelay    StepID = "relay"        // a small server on the internet
 	StepBridge   StepID = "bridge"       // take one of two boxes out of the way
 	StepLearn    StepID = "learn"        // a fact is missing
-	StepEndpoint StepID = "set-endpoint" // home.toml names another endpoint
 	StepWarn     StepID = "know"         // nothing to do, but to know
 )
 

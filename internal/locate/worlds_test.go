@@ -211,3 +211,57 @@ func TestSilence(t *testing.T) {
 		}
 	})
 }
+
+// A program may open the ISP router's IPv6 firewall for the home router, and then
+// a call from outside gets as far as to it.
+func TestPinhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, err := world.New(t.Context(), world.Options{Upstream: world.DSLite, IGD: &igd.Options{UPnP: 2, Firewall6: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		g, err := uplink.Ask(t.Context(), uplink.Options{Gateway: w.ISP.Address(), Client: world.UplinkWAN,
+			Direct: uplink.Way{Dial: w.LaptopDial, ListenUDP: func(context.Context) (net.PacketConn, error) { return listen(w) }},
+			Via:    uplink.Way{Dial: w.Router.Stack().Dial}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := netip.AddrPortFrom(w.HomeIPv6(), 51820)
+		p, err := g.Pinhole(t.Context(), "udp", to, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Laptop.Tethered()
+		u, err := w.Laptop.ListenUDP(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		knock := func() string {
+			before := len(w.Deaths())
+			u.WriteToAddrPort([]byte("knock"), to)
+			synctest.Wait()
+			d := w.Deaths()[before:]
+			if len(d) == 0 {
+				return ""
+			}
+			return d[0].Where
+		}
+		if at := knock(); at != world.RouterName {
+			t.Errorf("the call ended at %q", at)
+		}
+		w.Laptop.AtHome()
+		if err := w.Laptop.WaitAddr(t.Context(), world.HomeLAN); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.ClosePinhole(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		w.Laptop.Tethered()
+		w.ISP.Forget()
+		if at := knock(); at != "ISP router" {
+			t.Errorf("the call ended at %q, though the hole was closed", at)
+		}
+	})
+}
