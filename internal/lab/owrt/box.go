@@ -120,6 +120,7 @@ type Box struct {
 	unknown []string
 	log     []string
 	sys     *system
+	numbers map[*lab.Link]*guestList
 
 	hook   atomic.Pointer[func(Event) Action]
 	events atomic.Int64

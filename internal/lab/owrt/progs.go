@@ -546,7 +546,8 @@ type pool struct {
 	own          netip.Prefix
 	start, limit int
 	mu           sync.Mutex
-	hosts        []string
+	hosts        *guestList
+	here         map[string]bool // who has asked since the service started
 }
 
 // update serves the networks of the `config dhcp` sections, by the addresses
@@ -603,7 +604,7 @@ func (d *dnsmasq) pools() map[*lab.Link]*pool {
 		d.s.net.mu.Lock()
 		l := d.s.net.link(i.l3())
 		d.s.net.mu.Unlock()
-		p := &pool{start: 100, limit: 150}
+		p := &pool{start: 100, limit: 150, here: map[string]bool{}}
 		for _, a := range i.addrs {
 			if a.Addr().Is4() {
 				p.own = a
@@ -619,6 +620,7 @@ func (d *dnsmasq) pools() map[*lab.Link]*pool {
 		if v, ok := sec.Get("limit"); ok {
 			p.limit, _ = strconv.Atoi(v)
 		}
+		p.hosts = d.s.b.guests(l)
 		want[l] = p
 	}
 	return want
@@ -634,14 +636,50 @@ func (p *pool) nth(n int) netip.Addr {
 func (p *pool) give(host string) (lab.Lease, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := slices.Index(p.hosts, host)
-	if n < 0 {
-		if n = len(p.hosts); n >= p.limit {
-			return lab.Lease{}, false
-		}
-		p.hosts = append(p.hosts, host)
+	n := p.hosts.number(host)
+	if n >= p.limit {
+		return lab.Lease{}, false
 	}
+	p.here[host] = true
 	return lab.Lease{Addr: netip.PrefixFrom(p.nth(n), p.own.Bits()), Gateway: p.own.Addr(), DNS: []netip.Addr{p.own.Addr()}, Domain: "lan"}, true
+}
+
+// guestList are the hosts of a link by their number in its range. dnsmasq starts its
+// search for a free address at a hash of the host's MAC (dnsmasq(8), --dhcp-sequential-ip
+// is off), so a host gets its old address again, also after the lease file in RAM is
+// gone, whoever asks first after a restart.
+type guestList struct {
+	mu    sync.Mutex
+	hosts []string
+}
+
+func (g *guestList) number(host string) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := slices.Index(g.hosts, host)
+	if n < 0 {
+		n = len(g.hosts)
+		g.hosts = append(g.hosts, host)
+	}
+	return n
+}
+
+func (g *guestList) all() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Clone(g.hosts)
+}
+
+func (b *Box) guests(l *lab.Link) *guestList {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.numbers == nil {
+		b.numbers = map[*lab.Link]*guestList{}
+	}
+	if b.numbers[l] == nil {
+		b.numbers[l] = new(guestList)
+	}
+	return b.numbers[l]
 }
 
 // leases is the file that dnsmasq keeps: expiry, MAC, address, name, client id.
@@ -649,7 +687,10 @@ func (d *dnsmasq) leases(pools map[*lab.Link]*pool) []byte {
 	var b bytes.Buffer
 	for _, p := range pools {
 		p.mu.Lock()
-		for n, h := range p.hosts {
+		for n, h := range p.hosts.all() {
+			if !p.here[h] {
+				continue
+			}
 			fmt.Fprintf(&b, "%d 02:00:00:00:02:%02x %s %s *\n", time.Now().Add(12*time.Hour).Unix(), n+1, p.nth(n), strings.ReplaceAll(h, " ", "-"))
 		}
 		p.mu.Unlock()
