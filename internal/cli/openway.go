@@ -121,7 +121,7 @@ func (a *app) openWay(ctx context.Context, f *home.File, fl wayFlags) (open bool
 		}
 	}
 	a.tellWay(w, v.Snapshot())
-	return w.State == openway.Open, a.callByName(ctx, f, w)
+	return w.State == openway.Open || w.Hole.To.IsValid(), a.callByName(ctx, f, w)
 }
 
 // settleUplink waits until the home router has an address on its outer side again:
@@ -222,6 +222,7 @@ func (a *app) endWay(ctx context.Context, w *openway.Way) error {
 		return fault.New("isp-silent", "the ISP router does not answer, so what heimweg opened there stays").
 			Saw("%s", strings.Join(w.Why, "; ")).Do("take it out at the ISP router by hand, or try again later")
 	}
+	ours := w.Ours()
 	err := w.Close(ctx, a.tell())
 	if err != nil && ctx.Err() == nil {
 		known, end := a.logIn(ctx, w, "takes that back for programs that know")
@@ -236,7 +237,7 @@ func (a *app) endWay(ctx context.Context, w *openway.Way) error {
 		return fault.New("isp-keeps", "the ISP router does not take the mapping back").From(err).
 			Saw("%s", strings.Join(w.Why, "; ")).Do("take it out at the ISP router by hand")
 	}
-	if len(w.Removed) == 0 {
+	if !ours {
 		a.sayf("heimweg has opened nothing at the ISP router.")
 	}
 	return nil
@@ -260,6 +261,7 @@ func (a *app) tellWay(w *openway.Way, snap *router.Snapshot) {
 	}
 	note(w.Why...)
 	note(w.Conflict()...)
+	note(w.Outlook()...)
 	note(w.Beyond())
 	if w.State != openway.Taken {
 		a.tellByHand(w, snap)

@@ -26,6 +26,8 @@ func igdOptions(words string) (*igd.Options, error) {
 			o.UPnP = 2
 		case "upnp1":
 			o.UPnP = 1
+		case "ipv6":
+			o.Firewall6 = true
 		case "nat-pmp":
 			o.NATPMP = true
 		case "pcp":

@@ -167,13 +167,18 @@ func Known(r Request) *Way {
 // Agreed reports whether the port was opened at this ISP router before: who
 // permitted that need not be asked again.
 func (w *Way) Agreed() bool {
+	if w.req.Records.holeOnly(w.Gateway) {
+		return true
+	}
 	return slices.ContainsFunc(w.req.Records.others(w.Gateway, uplink.Mapping{}), func(m uplink.Mapping) bool {
 		return m.Proto == w.Want.Proto && m.External == w.Want.External
 	})
 }
 
 // Ours reports whether heimweg opened anything at this ISP router.
-func (w *Way) Ours() bool { return len(w.req.Records.others(w.Gateway, uplink.Mapping{})) > 0 }
+func (w *Way) Ours() bool {
+	return w.req.Records.holeOnly(w.Gateway) || len(w.req.Records.others(w.Gateway, uplink.Mapping{})) > 0
+}
 
 // parent keeps a Ctrl-C from being taken for a silent router; any other failure
 // to ask is in the Way already.
@@ -234,9 +239,15 @@ func (w *Way) taken(holder uplink.Mapping) {
 }
 
 // MayOpen reports whether it is worth asking the ISP router: it can be asked, and
-// the port is not open, or open for a time only.
+// the port is not open, or open for a time only. An opening for IPv6 always is.
 func (w *Way) MayOpen() bool {
-	return w.State == Closed || w.State == Open && !w.Fixed && w.Mapping.Lease > 0
+	return w.State == Closed || w.State == Open && !w.Fixed && (w.Mapping.Lease > 0 || w.offersIPv6())
+}
+
+// offersIPv6 reports whether there is an IPv6 firewall that can be asked, and
+// somebody behind it to open it for.
+func (w *Way) offersIPv6() bool {
+	return w.To6.IsValid() && w.Found.Holes != nil && slices.ContainsFunc(w.Found.Answers, func(a uplink.Answer) bool { return a.IPv6 })
 }
 
 // Open asks the ISP router for the mapping, and for an opening for IPv6 where it
@@ -252,7 +263,13 @@ func (w *Way) Open(ctx context.Context, tell event.Tell) error {
 	})
 	if err != nil {
 		w.refused(err)
+		if w.State == ByHand && !w.NeedsLogin {
+			w.openHole(ctx) // a household without an IPv4 of its own is called by IPv6
+		}
 		end(err, "")
+		if w.Hole.To.IsValid() {
+			return w.req.Records.keep(w.Gateway, w.Found, uplink.Mapping{Asked: w.Hole.Asked}, w.Hole)
+		}
 		return outer.Err()
 	}
 	w.State, w.Mapping, w.Fixed, w.Why = Open, m, false, nil
@@ -315,8 +332,7 @@ func (w *Way) Login(ctx context.Context, l *uplink.Login) error {
 // openHole opens IPv6 where the home router has a public address and the ISP
 // router offers it. IPv4 stands without it, so a refusal is a reason to tell only.
 func (w *Way) openHole(ctx context.Context) {
-	offers := slices.ContainsFunc(w.Found.Answers, func(a uplink.Answer) bool { return a.IPv6 })
-	if !w.To6.IsValid() || !offers || w.Found.Holes == nil {
+	if !w.offersIPv6() {
 		return
 	}
 	to := netip.AddrPortFrom(w.To6, w.Want.Internal)
@@ -352,6 +368,7 @@ func (w *Way) removeOld(ctx context.Context) {
 func (w *Way) Close(ctx context.Context, tell event.Tell) error {
 	mine := w.req.Records.others(w.Gateway, uplink.Mapping{})
 	hole, holed := w.req.Records.hole(w.Gateway, netip.AddrPort{})
+	holed = holed && w.Found.Holes != nil
 	if len(mine) == 0 && !holed {
 		return nil
 	}
@@ -374,9 +391,10 @@ func (w *Way) Close(ctx context.Context, tell event.Tell) error {
 			w.State, w.Mapping = Closed, uplink.Mapping{}
 		}
 	}
-	if holed && w.Found.Holes != nil {
+	if holed {
 		if err := w.Found.Holes.ClosePinhole(ctx, hole); err != nil {
 			failed, w.Why = err, []string{plain(err)}
+			holed = false
 		} else {
 			w.req.Records.dropHole(w.Gateway)
 		}
@@ -384,7 +402,7 @@ func (w *Way) Close(ctx context.Context, tell event.Tell) error {
 	if err := w.req.Records.save(); err != nil {
 		failed = err
 	}
-	end(failed, w.removedText())
+	end(failed, w.removedText(holed))
 	return failed
 }
 

@@ -31,11 +31,12 @@ var (
 // hall is an ISP router with a home router behind it, and somebody outside.
 type hall struct {
 	*testing.T
-	box    *ispbox.Box
-	server *igd.Server // nil: nothing to ask
-	router *lab.Stack
-	phone  *lab.Stack
-	req    Request
+	box           *ispbox.Box
+	server        *igd.Server // nil: nothing to ask
+	lan, internet *lab.Link
+	router        *lab.Stack
+	phone         *lab.Stack
+	req           Request
 }
 
 // newHall builds a hall; opt nil means an ISP router that no program can talk to.
@@ -43,7 +44,7 @@ func newHall(t *testing.T, opt *igd.Options) *hall {
 	w := lab.New(1)
 	t.Cleanup(w.Close)
 	lan, internet := w.Link("uplink LAN"), w.Link("internet")
-	h := &hall{T: t}
+	h := &hall{T: t, lan: lan, internet: internet}
 	h.box = ispbox.New(w, ispbox.Options{LAN: lan, LANAddr: netip.PrefixFrom(gateway, 24), WAN: internet, WANAddr: netip.PrefixFrom(public, 24)})
 	if opt != nil {
 		var err error
@@ -108,6 +109,12 @@ func (h *hall) again() {
 // reached reports whether a datagram from outside gets as far as to the home router.
 func (h *hall) reached(port uint16) bool {
 	h.Helper()
+	return h.arrives(netip.AddrPortFrom(public, port))
+}
+
+// arrives is reached for any address.
+func (h *hall) arrives(to netip.AddrPort) bool {
+	h.Helper()
 	in, err := h.router.ListenUDP(51820)
 	if err != nil {
 		h.Fatal(err)
@@ -118,7 +125,7 @@ func (h *hall) reached(port uint16) bool {
 		h.Fatal(err)
 	}
 	defer from.Close()
-	from.WriteToAddrPort([]byte("hello"), netip.AddrPortFrom(public, port))
+	from.WriteToAddrPort([]byte("hello"), to)
 	in.SetReadDeadline(time.Now().Add(time.Second))
 	_, _, err = in.ReadFromAddrPort(make([]byte, 100))
 	return err == nil
@@ -153,7 +160,7 @@ func TestOpenAndClose(t *testing.T) {
 					t.Error("our own mapping passes for a person's")
 				}
 				h.open(w) // renews
-				if len(h.req.Records.Opened) != 1 || len(h.server.Entries()) != 1 {
+				if w.State != Open || !h.reached(51820) || len(h.req.Records.Opened) != 1 || len(h.server.Entries()) != 1 {
 					t.Errorf("%+v %+v", h.req.Records.Opened, h.server.Entries())
 				}
 				h.again()
@@ -168,6 +175,91 @@ func TestOpenAndClose(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where both have IPv6, it is opened as well, renewed by a later run, and closed.
+func TestIPv6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var (
+			box6    = netip.MustParsePrefix("2001:db8:2::1/64")
+			client6 = netip.MustParseAddr("2001:db8:2::253")
+			phone6  = netip.MustParseAddr("2001:db8:f::99")
+		)
+		h := newHall(t, nil)
+		h.box.SetIPv6(&ispbox.IPv6{LAN: box6, WAN: netip.MustParsePrefix("2001:db8:f::7/64"), Gateway: phone6})
+		h.router.Configure([]lab.Iface{{Dev: "eth0", Link: h.lan, Addrs: []netip.Prefix{netip.PrefixFrom(client, 24), netip.PrefixFrom(client6, 64)}}},
+			[]lab.Route{{Dst: netip.MustParsePrefix("::/0"), Via: box6.Addr(), Dev: "eth0"}})
+		h.phone.Configure([]lab.Iface{{Dev: "eth0", Link: h.internet, Addrs: []netip.Prefix{netip.PrefixFrom(phone6, 64)}}},
+			[]lab.Route{{Dst: netip.MustParsePrefix("2001:db8:2::/64"), Via: netip.MustParseAddr("2001:db8:f::7"), Dev: "eth0"}})
+		server, err := igd.New(h.box, nil, igd.Options{UPnP: 2, Firewall6: true, Pinhole: func(list []igd.Pinhole) {
+			var open []ispbox.Pinhole
+			for _, p := range list {
+				open = append(open, ispbox.Pinhole{Proto: p.Proto, To: p.To})
+			}
+			h.box.SetPinholes(open)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Close)
+		outer := &h.req.Snapshot.Interfaces[0]
+		outer.Gateways = append(outer.Gateways, box6.Addr())
+		outer.Addresses = append(outer.Addresses, netip.PrefixFrom(client6, 64))
+		h.req.Via = uplink.Way{Dial: h.router.Dial}
+		called := func() bool { return h.arrives(netip.AddrPortFrom(client6, 51820)) }
+
+		w := h.look()
+		if w.State != Closed || w.To6 != client6 || called() {
+			t.Fatalf("before: %+v", w)
+		}
+		h.open(w)
+		if w.State != Open || len(w.Why) != 0 || !called() || !strings.Contains(strings.Join(w.Outlook(), "\n"), "for IPv6 it lets UDP 51820 through to 2001:db8:2::253, until ") {
+			t.Fatalf("after: %q %q", w.Why, w.Outlook())
+		}
+		time.Sleep(20 * time.Hour)
+		h.again()
+		if w = h.look(); w.State != Open || !w.MayOpen() {
+			t.Fatalf("a day later: %s", w.State)
+		}
+		h.open(w)
+		time.Sleep(20 * time.Hour)
+		if list := server.Pinholes(); len(list) != 1 || !called() {
+			t.Errorf("not renewed: %+v", list)
+		}
+		server.Restart()
+		h.again()
+		h.open(h.look())
+		if list := server.Pinholes(); len(list) != 1 || !called() {
+			t.Errorf("not opened anew: %+v", list)
+		}
+		h.again()
+		if err := h.look().Close(t.Context(), nil); err != nil || called() || len(h.req.Records.Opened) != 0 {
+			t.Errorf("%v %+v", err, h.req.Records.Opened)
+		}
+
+		// No public IPv4 behind the ISP router, so the mapping is refused: IPv6 is opened
+		// all the same, renewed without a question, and closed.
+		server.Set(func(f *igd.Faults) { *f = igd.Faults{NoPublic: true} })
+		w = h.look()
+		if w.Agreed() {
+			t.Error("agreed before anything was opened")
+		}
+		h.open(w)
+		if w.State != ByHand || !called() || h.reached(51820) || !strings.Contains(strings.Join(w.Outlook(), "\n"), "for IPv6 it lets") {
+			t.Errorf("%s %q %q", w.State, w.Why, w.Outlook())
+		}
+		h.again()
+		w = h.look()
+		h.open(w)
+		if !w.Agreed() || len(server.Pinholes()) != 1 || len(h.req.Records.Opened) != 1 {
+			t.Errorf("%v %+v %+v", w.Agreed(), server.Pinholes(), h.req.Records.Opened)
+		}
+		h.again()
+		w = h.look()
+		if err := w.Close(t.Context(), nil); err != nil || called() || len(h.req.Records.Opened) != 0 {
+			t.Errorf("%v %+v", err, h.req.Records.Opened)
+		}
+	})
 }
 
 // What a person set by hand is found, left alone, and not renewed.
@@ -364,6 +456,84 @@ func TestCancelled(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, cancel)
 		if _, err := Look(ctx, h.req, nil); err != context.Canceled {
 			t.Error(err)
+		}
+	})
+}
+
+// told is an ISP router that tells a list of mappings.
+type told struct {
+	uplink.Asker // nothing else is asked
+	list         []uplink.Mapping
+}
+
+func (f told) External(context.Context) (netip.Addr, error)   { return public, nil }
+func (f told) List(context.Context) ([]uplink.Mapping, error) { return f.list, nil }
+
+// Which mapping is the one that is looked for.
+func TestCompare(t *testing.T) {
+	ours := uplink.Mapping{Proto: "udp", External: 51820, To: netip.AddrPortFrom(client, 51820)}
+	with := func(change func(*uplink.Mapping)) []uplink.Mapping {
+		m := ours
+		change(&m)
+		return []uplink.Mapping{m}
+	}
+	for name, c := range map[string]struct {
+		list []uplink.Mapping
+		want State
+	}{
+		"none":                {nil, Closed},
+		"it":                  {[]uplink.Mapping{ours}, Open},
+		"TCP":                 {with(func(m *uplink.Mapping) { m.Proto = "tcp" }), Closed},
+		"another port":        {with(func(m *uplink.Mapping) { m.External = 51821 }), Closed},
+		"switched off":        {with(func(m *uplink.Mapping) { m.Disabled = true }), Closed},
+		"for one host only":   {with(func(m *uplink.Mapping) { m.Remote = netip.MustParseAddr("203.0.113.50") }), Closed},
+		"another port inside": {with(func(m *uplink.Mapping) { m.To = netip.AddrPortFrom(client, 1194) }), Taken},
+		"another device":      {with(func(m *uplink.Mapping) { m.To = netip.MustParseAddrPort("192.168.2.17:51820") }), Taken},
+		"it, behind others":   {append(with(func(m *uplink.Mapping) { m.Proto = "tcp" }), ours), Open},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHall(t, nil)
+				h.req.Ask = func(context.Context, uplink.Options) (Found, error) { return Found{Mapper: told{list: c.list}}, nil }
+				if w := h.look(); w.State != c.want {
+					t.Errorf("%s, want %s", w.State, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A mapping that lasts is not asked for again, but for the sake of IPv6, which ends.
+func TestMayOpen(t *testing.T) {
+	w := &Way{State: Open}
+	if w.MayOpen() {
+		t.Error("it lasts")
+	}
+	w.To6, w.Found = netip.MustParseAddr("2001:db8:2::253"), Found{Holes: &uplink.Gateway{}, Answers: []uplink.Answer{{IPv6: true}}}
+	if !w.MayOpen() {
+		t.Error("IPv6 ends")
+	}
+	if w.Fixed = true; w.MayOpen() {
+		t.Error("it is a person's")
+	}
+}
+
+// What was opened at another ISP router says nothing about this one.
+func TestAnotherRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t, &igd.Options{UPnP: 2})
+		elsewhere := netip.MustParseAddr("192.168.178.1")
+		m := uplink.Mapping{Proto: "udp", External: 51820, To: netip.AddrPortFrom(client, 51820), Public: public}
+		if err := h.req.Records.keep(elsewhere, Found{}, m, uplink.Pinhole{}); err != nil {
+			t.Fatal(err)
+		}
+		w := h.look()
+		if w.Agreed() || w.Ours() || h.req.Records.Public(gateway).IsValid() || h.req.Records.Public(elsewhere) != public {
+			t.Error("taken for ours")
+		}
+		h.open(w)
+		if err := w.Close(t.Context(), nil); err != nil || len(h.req.Records.Opened) != 1 {
+			t.Errorf("%v %+v", err, h.req.Records.Opened)
 		}
 	})
 }

@@ -67,6 +67,11 @@ func (r *Records) save() error {
 	return store.WriteFile(r.path, append(text, '\n'), 0o600)
 }
 
+// holeOnly reports whether only IPv6 was opened at an ISP router.
+func (r *Records) holeOnly(gateway netip.Addr) bool {
+	return r != nil && slices.ContainsFunc(r.Opened, func(o record) bool { return o.Gateway == gateway && !o.Mapping.To.IsValid() })
+}
+
 // same: one port of one target.
 func same(a, b uplink.Mapping) bool {
 	return a.Proto == b.Proto && a.External == b.External && a.To == b.To
@@ -83,7 +88,7 @@ func (r *Records) others(gateway netip.Addr, but uplink.Mapping) []uplink.Mappin
 		return nil
 	}
 	for _, o := range r.Opened {
-		if o.Gateway == gateway && !same(o.Mapping, but) {
+		if o.Gateway == gateway && o.Mapping.To.IsValid() && !same(o.Mapping, but) {
 			out = append(out, o.Mapping)
 		}
 	}
@@ -113,6 +118,7 @@ func (r *Records) dropHole(gateway netip.Addr) {
 	if r == nil {
 		return
 	}
+	r.drop(gateway, uplink.Mapping{}) // nothing is left of one that was IPv6 only
 	for i := range r.Opened {
 		if r.Opened[i].Gateway == gateway {
 			r.Opened[i].Hole = uplink.Pinhole{}
@@ -126,6 +132,7 @@ func (r *Records) keep(gateway netip.Addr, f Found, m uplink.Mapping, hole uplin
 		return nil
 	}
 	r.drop(gateway, m)
+	r.drop(gateway, uplink.Mapping{})
 	r.Opened = append(r.Opened, record{Gateway: gateway, Router: f.Model, Mapping: m, Hole: hole, At: m.Asked})
 	return r.save()
 }

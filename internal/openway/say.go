@@ -67,7 +67,7 @@ func lasts(m uplink.Mapping) string {
 // restart of the ISP router does to it, and who renews it.
 func (w *Way) Outlook() []string {
 	if w.State != Open {
-		return nil
+		return w.outlook6()
 	}
 	if w.Fixed {
 		return []string{"a person set this mapping; it stays as it is, also when the ISP router restarts"}
@@ -83,12 +83,17 @@ func (w *Way) Outlook() []string {
 			w.Mapping.Asked.Add(w.Mapping.Lease).Format("Mon 2 Jan 15:04")))
 	}
 	if w.Mapping.Protocol != uplink.TR064 {
-		out = append(out, "a mapping set by hand at the ISP router outlives both: heimweg up --by-hand tells how")
+		out = append(out, "a mapping set by hand at the ISP router stays: heimweg up --by-hand tells how")
 	}
-	if w.Hole.To.IsValid() {
-		out = append(out, fmt.Sprintf("for IPv6 it lets %s through to %s, until %s", w.What(), w.Hole.To.Addr(), w.Hole.Asked.Add(w.Hole.Lease).Format("Mon 2 Jan 15:04")))
+	return append(out, w.outlook6()...)
+}
+
+func (w *Way) outlook6() []string {
+	if !w.Hole.To.IsValid() {
+		return nil
 	}
-	return out
+	return []string{fmt.Sprintf("for IPv6 it lets %s through to %s, until %s; heimweg up renews it",
+		w.What(), w.Hole.To.Addr(), w.Hole.Asked.Add(w.Hole.Lease).Format("Mon 2 Jan 15:04"))}
 }
 
 // Beyond says why the mapping alone does not make home reachable, "" when nothing
@@ -126,11 +131,14 @@ func (w *Way) Conflict() []string {
 	}
 }
 
-func (w *Way) removedText() string {
-	if len(w.Removed) == 0 {
+func (w *Way) removedText(hole bool) string {
+	if len(w.Removed) == 0 && !hole {
 		return "nothing of ours was open"
 	}
 	var list []string
+	if hole {
+		list = []string{"IPv6"}
+	}
 	for _, m := range w.Removed {
 		list = append(list, fmt.Sprintf("%s %d → %s", strings.ToUpper(m.Proto), m.External, m.To.Addr()))
 	}
