@@ -72,6 +72,7 @@ A device that makes its own key gives only its public one: --public-key.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.addPeer(cmd.Context(), args[0], d, false) },
 	}
 	d.flags(c)
+	a.askFlag(c)
 	c.Flags().StringVar(&d.public, "public-key", "", "the public key of a device that made its own")
 	c.Flags().BoolVar(&d.admin, "admin", false, "the device may also log in to the router through the tunnel")
 	return c
@@ -88,6 +89,7 @@ stops working at once.`,
 		ValidArgsFunction: a.completePeers,
 	}
 	d.flags(c)
+	a.askFlag(c)
 	c.Flags().StringVar(&d.public, "public-key", "", "the new public key of a device that makes its own")
 	return c
 }

@@ -97,7 +97,8 @@ func unreachable(v endpoint.Verdict) error {
 		f.Saw("%s", s)
 	}
 	if v.Kind == endpoint.Unclear || v.Kind == endpoint.DoubleNAT {
-		return f.Do(`write it into home.toml: [tunnel] endpoint = "home.example.net" (a MyFRITZ or DynDNS name, or the public address that the ISP router shows)`)
+		return f.Do(`write it into home.toml: [tunnel] endpoint = "home.example.net" (a MyFRITZ or DynDNS name, or the public address that the ISP router shows)`).
+			Do("or name somebody outside who may be asked: --ask-outside SERVER")
 	}
 	for _, s := range v.Steps {
 		next := s.What
