@@ -13,6 +13,7 @@ import (
 
 	"golang.zx2c4.com/wireguard/conn"
 
+	"github.com/heimweg/heimweg/internal/check/need"
 	"github.com/heimweg/heimweg/internal/doctor"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/lab"
@@ -82,7 +83,10 @@ func (h *house) report(args ...string) (first, last doctor.Report, said string) 
 // wherever the box sits. Old releases are named for what they are.
 func TestDoctorHealthy(t *testing.T) {
 	worlds := map[string]world.Options{"one-armed": {Uplink: home.OneArmed, Hairpin: true}, "direct": {Uplink: home.Direct}}
-	for _, line := range router.Lines() {
+	for i, line := range router.Lines() {
+		if i > 0 && i < len(router.Lines())-1 && !need.Long() {
+			continue
+		}
 		worlds[line.String()] = world.Options{Line: line, Hairpin: true}
 	}
 	for name, o := range worlds {
@@ -191,7 +195,10 @@ func TestDoctorSickHomes(t *testing.T) {
 		t.Run(group, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, world.Options{IGD: &igd.Options{UPnP: 2}})
-			for _, s := range list {
+			for i, s := range list {
+				if i%2 == 1 && !need.Long() {
+					continue
+				}
 				h.t = t
 				s.do(h)
 				h.treat(s)
@@ -313,6 +320,19 @@ func TestDoctorWatch(t *testing.T) {
 		h.w.Phone.Leave()
 	}
 	watch(old, doctor.Rejected)
+
+	// Without watching it is found out, too, while the phone goes on trying.
+	if err := h.w.Phone.Join(old); err != nil {
+		t.Fatal(err)
+	}
+	pings := h.w.Phone.KeepPinging(h.w.NAS.Addr(), 200*time.Millisecond)
+	r, _, said := h.report()
+	if len(r.Findings) != 1 || r.Findings[0].Rule != "unknown-key" {
+		t.Errorf("%+v\n%s", r.Findings, said)
+	}
+	pings.Stop()
+	h.w.Phone.Leave()
+
 	watch(h.read("new.conf"), doctor.Home)
 }
 

@@ -105,8 +105,9 @@ func Gather(ctx context.Context, r Request, tell event.Tell) (doctor.Facts, []Ti
 		})
 	}
 	wg.Wait()
-	// What we sent ourselves by the public address may have come in there.
-	if a := &g.f.Arrivals; a.Known {
+	// What we sent ourselves by the public address came in there, too, if that way
+	// exists at all.
+	if a := &g.f.Arrivals; a.Known && g.f.Hairpin.Value {
 		a.Value.Packets = max(0, a.Value.Packets-int64(g.called))
 	}
 	end(ctx.Err(), "looked at home from three places")
