@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	faults = flag.Int("faults", 0, "how many random faults TestFaults tries; 0: 10, or 600 in the long form")
+	faults = flag.Int("faults", 0, "how many random faults TestFaults tries; 0: 6, or 600 in the long form")
 	first  = flag.Uint64("seed", 1, "the first seed of TestFaults")
 )
 
@@ -96,7 +96,7 @@ func randomMishap(rnd *rand.Rand) mishap {
 func TestFaults(t *testing.T) {
 	n := *faults
 	if n == 0 {
-		n = 10
+		n = 6
 		if need.Long() {
 			n = 600
 		}
@@ -126,7 +126,7 @@ func (r *rig) mishap(m mishap) (code string) {
 	all := r.ctx
 	ctx, stop := context.WithCancel(all)
 	defer stop()
-	r.ctx, r.opt.Board, r.opt.Wait = ctx, m.board, 3*time.Minute
+	r.ctx, r.opt.Board, r.opt.Wait = ctx, m.board, 90*time.Second
 	var timers []*time.Timer
 	at := func(d time.Duration, do func()) {
 		if d > 0 {

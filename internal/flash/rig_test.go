@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/heimweg/heimweg/internal/check/need"
 	"github.com/heimweg/heimweg/internal/event"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/image"
@@ -213,17 +214,20 @@ func (r *rig) is(err error, codes ...string) {
 	}
 }
 
-// The five methods, on every model that the emulator has.
+// The five methods, in the long form on every model that the emulator has.
 func TestMethods(t *testing.T) {
 	for _, c := range []struct {
 		model, board string
 		nand         string
-		profile      string
+		long         bool
 	}{
-		{model: "4040"}, {model: "7530"}, {model: "7520"}, {model: "7412"}, {model: "7320"}, {model: "450E"},
+		{model: "4040"}, {model: "7530"}, {model: "7520", long: true}, {model: "7412"}, {model: "7320", long: true}, {model: "450E"},
 		{model: "7490", nand: "2CF1809504"}, {model: "7490", nand: "98D1901576"},
-		{model: "3370", nand: "2CF1809504", board: "avm_fritz3370-rev2-micron"}, {model: "3370", nand: "ADF1801D01", board: "avm_fritz3370-rev2-hynix"},
+		{model: "3370", nand: "2CF1809504", board: "avm_fritz3370-rev2-micron"}, {model: "3370", nand: "ADF1801D01", board: "avm_fritz3370-rev2-hynix", long: true},
 	} {
+		if c.long && !need.Long() {
+			continue
+		}
 		t.Run(c.model+c.nand, func(t *testing.T) {
 			in(t, c.model, func(o *device.Options) { o.NAND = c.nand }, func(r *rig) {
 				r.opt.Board = c.board
