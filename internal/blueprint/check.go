@@ -116,7 +116,8 @@ func (d *drawing) checkNames() {
 	if typ, taken := d.site.Named["network."+t.Interface]; taken {
 		d.problem(fault.New("interface-taken", "the router already has a section network.%s that heimweg did not write", t.Interface).
 			Saw("its type is %s", typ).
-			Do(`choose another name in home.toml, such as interface = %q under [tunnel]`, d.freeInterface()))
+			Do(`choose another name in home.toml, such as interface = %q under [tunnel]`, d.freeInterface()).
+			Do("or, if it is a WireGuard tunnel that somebody set up by hand, move home.toml away and let heimweg adopt take it over"))
 	}
 	if section, taken := d.site.ZoneSections[Zone]; taken {
 		d.problem(fault.New("zone-taken", "the router's firewall already has a zone named %s that heimweg did not write", Zone).

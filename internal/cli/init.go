@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/heimweg/heimweg/internal/adopt"
 	"github.com/heimweg/heimweg/internal/apply"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
@@ -184,6 +185,9 @@ func (a *app) tellDraft(snap *router.Snapshot, d propose.Draft) {
 		where += " (its WAN side has no address: is the cable to the ISP router plugged in?)"
 	}
 	a.sayf("%-24s %s", "Where it sits", where)
+	for _, name := range adopt.Tunnels(snap) {
+		a.sayf("%-24s %s was set up by hand and stays as it is; heimweg adopt --tunnel %s would take it over instead", "Tunnels", name, name)
+	}
 	for _, l := range d.Home.LANs {
 		if l.Renumber {
 			a.sayf("%-24s the home LAN and the uplink LAN are the same network; the home LAN moves to %s", "Networks", l.Network)
