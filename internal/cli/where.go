@@ -23,7 +23,7 @@ const whereTime = 5 * time.Second
 // askFlag adds the flag that names servers outside. Nobody outside is asked
 // without it: who asks tells a stranger that somebody is at home there.
 func (a *app) askFlag(c *cobra.Command) {
-	c.Flags().StringSliceVar(&a.servers, "ask-outside", a.named(), "ask this server what home looks like from outside: a STUN server (host:port) or a page (https://…); nobody is asked otherwise")
+	c.Flags().StringSliceVar(&a.servers, "ask-outside", a.named(), "ask this server what home looks like from outside: a STUN server (host:port) or a page (https://…); nobody is asked otherwise. HEIMWEG_ASK_OUTSIDE names them for good")
 }
 
 // named are the servers outside that the environment names.
