@@ -241,7 +241,7 @@ func addressOf(h home.Home, v endpoint.Verdict) doctor.Fact[doctor.Address] {
 		}
 		return doctor.Unknown[doctor.Address](why)
 	}
-	out := doctor.Address{Says: v.Words()}
+	out := doctor.Address{Says: v.Words(), Seen: v.Seen}
 	switch {
 	case v.Kind == endpoint.Public && v.Changing && literal(h.Tunnel.Endpoint):
 		out.Kind = doctor.Changing

@@ -123,8 +123,10 @@ type Reached struct {
 // Address is where home is on the internet, by whoever has found out.
 type Address struct {
 	Kind Reach
-	// Says explains it in a sentence; Do is what helps, ready to be shown.
+	// Says names it in a few words, Seen is the evidence; Do is what helps, ready to be
+	// shown.
 	Says string
+	Seen []string
 	Do   []trace.Remedy
 }
 

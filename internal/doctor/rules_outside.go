@@ -123,6 +123,9 @@ func address(p *patient) outcome {
 	case DoubleNAT:
 		o = bad("no device can come home: %s", a.Says)
 	}
+	for _, s := range a.Seen {
+		o = o.saw("%s", s)
+	}
 	if len(a.Do) == 0 {
 		return o.do(ByHand, "ask the provider for an IPv4 address of your own", "")
 	}
