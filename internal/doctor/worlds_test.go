@@ -312,6 +312,16 @@ func worlds() []world {
 			up(t, f.Home, f.snap())
 			f.snap().Tunnels["wg0"].Peers[0].Preshared = ""
 		}},
+		{name: "PSK renewed in the file only", rule: "preshared", kind: OnRouter, do: func(t *testing.T, f *Facts) {
+			for i := range f.Home.Peers {
+				f.Home.Peers[i].Preshared = true
+			}
+			psk, _ := key.NewPreshared(strings.NewReader(strings.Repeat("p", 64)))
+			shell(t, f, "uci set network.hw_peer_phone.preshared_key="+psk.Reveal()+"; uci set network.hw_peer_tablet.preshared_key="+psk.Reveal())
+			up(t, f.Home, f.snap())
+			f.Router = Known(settle(t, f.Home, f.snap()))
+			f.snap().Tunnels["wg0"].Peers[1].Preshared = router.Digest("an older one")
+		}},
 		{name: "the tablet took the phone's address", rule: "device-address", kind: Plan, do: does(sh("uci add_list network.hw_peer_tablet.allowed_ips=10.86.20.2/32"), live(func(t *router.Tunnel) {
 			t.Peers[1].AllowedIPs = append(t.Peers[1].AllowedIPs, t.Peers[0].AllowedIPs...)
 			t.Peers[0].AllowedIPs = nil
