@@ -3,9 +3,12 @@ package doctor
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/heimweg/heimweg/internal/subnet"
 )
 
 // Rules are well formed: names are unique, facts exist, and what a rule rests on is
@@ -250,4 +253,23 @@ func BenchmarkJudge(b *testing.B) {
 	for b.Loop() {
 		Judge(f)
 	}
+}
+
+// Whatever a text holds, no public address comes through.
+func FuzzRedact(f *testing.F) {
+	f.Add("home.example.net leads to 203.0.113.7:51820, [2a02:db8::7]:1 and 2a02:db8:5::/48.")
+	f.Add("203.0.113.7.203.0.113.8 ::ffff:203.0.113.7 2a02:db8::203.0.113.7")
+	f.Add("a1.2.3.4:5:6 192.168.1.1/24;8.8.8.8,9.9.9.9-1.1.1.1")
+	h := healthy(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		got := (Report{Findings: []Finding{{Headline: text}}}).Redacted(h).Findings[0].Headline
+		for _, token := range strings.FieldsFunc(got, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF:.", r) }) {
+			if a, err := netip.ParseAddr(token); err == nil && subnet.IsPublic(a) {
+				t.Errorf("%q became %q, with %s in it", text, got, a)
+			}
+		}
+		if strings.Contains(strings.ToLower(got), endpointName) {
+			t.Errorf("%q became %q", text, got)
+		}
+	})
 }
