@@ -350,3 +350,23 @@ func BenchmarkFollow(b *testing.B) {
 		}
 	}
 }
+
+// Begin looks behind a fault: the packet goes on as if it had come so far.
+func TestBegin(t *testing.T) {
+	f := known(t)
+	f.Upstream.Mappings = nil // dies at the ISP router
+	f.Home.Reach.HomeLAN = true
+	doc := f.Snapshot.Configs["firewall"].Clone()
+	if err := doc.Delete("hw_fwd_lan"); err != nil {
+		t.Fatal(err)
+	}
+	f.Snapshot.Configs["firewall"] = doc
+	for begin, want := range map[ID]ID{"": ISPRouter, Internet: ISPRouter, ISPRouter: ISPRouter, Door: Home, Tunnel: Home, Home: Home} {
+		r := toNAS
+		r.Begin = begin
+		got := Follow(f, r)
+		if got.Death == nil || got.Death.Hop != want {
+			t.Errorf("from %q on it ends at %q, want %q: %s", begin, got.Head(), want, got.Headline)
+		}
+	}
+}
