@@ -81,10 +81,11 @@ func (w *World) unready(ctx context.Context) error {
 			return err
 		}
 	}
+	far := provider.Addr()
 	if w.Options.Upstream == IPv6Only {
-		return nil
+		far = w.ISP.Address() // as far as IPv4 goes
 	}
-	_, err = w.Laptop.Ping(ctx, provider.Addr())
+	_, err = w.Laptop.Ping(ctx, far)
 	return err
 }
 
