@@ -246,7 +246,7 @@ func (a *app) showAdopted(g adopted, exists bool) error {
 		v.Devices = append(v.Devices, p.Name)
 	}
 	if !exists && !g.done {
-		text := home.Compose(g.Home)
+		text := append([]byte(sourceComment(g.source)), home.Compose(g.Home)...)
 		if _, err := home.Parse(a.homePath, text); err != nil {
 			return err
 		}
@@ -261,6 +261,21 @@ func (a *app) showAdopted(g adopted, exists bool) error {
 	view.ShowAdopted(a.Out, a.style, v)
 	a.sayAdopted(v)
 	return nil
+}
+
+// sourceComment reminds, in home.toml, of where the gateway's keys are: a router that
+// makes a new one would shut out every device.
+func sourceComment(path string) string {
+	if path == "" {
+		return ""
+	}
+	name := strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, filepath.Base(path))
+	return "# These devices know the gateway of " + name + ". Its key has to come along the first time:\n#   heimweg apply --keys-from " + name + "\n\n"
 }
 
 // sayAdopted says what was written and what comes next.
