@@ -48,6 +48,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	cut PART             the power goes before sysupgrade writes that part (firmware, half of firmware, settings), and Ctrl-C follows
 //	interrupt 2s|PART    the next heimweg gets Ctrl-C after that time, or when sysupgrade is about to write that part
 //	newer BOARD VERSION FILE   an image for sysupgrade
+//	runs VERSION         wait until that release runs on the router
 //	swap BOARD RELEASE   another box, fresh, in the router's place
 //	carton [MODEL]       a home with a boxed FRITZ!Box and a download server; plug on:300ms off:2s … | none
 //	box runs openwrt|fritzos|memory|nothing | untouched | unseen | on | off | mend
@@ -70,7 +71,7 @@ func TestScripts(t *testing.T) {
 			"power": scriptPower, "silent": scriptSilent, "replace": scriptReplace, "flash": scriptFlash,
 			"conf": scriptConf, "keys": scriptKeys,
 			"carton": scriptCarton, "plug": scriptPlug, "box": scriptBox, "image": scriptImage,
-			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt, "newer": scriptUpgradeImage,
+			"mirror": scriptMirror, "cut": scriptCut, "swap": scriptSwap, "interrupt": scriptInterrupt, "newer": scriptUpgradeImage, "runs": scriptRuns,
 			"igd": scriptIGD, "dns": scriptDNS,
 		},
 	})

@@ -59,6 +59,25 @@ func scriptInterrupt(ts *testscript.TestScript, _ bool, args []string) {
 	stageOf(ts).interrupt = d
 }
 
+// scriptRuns waits until a release runs on the box and the home has settled.
+func scriptRuns(ts *testscript.TestScript, _ bool, args []string) {
+	w := home0(ts)
+	ctx, cancel := within(time.Minute)
+	defer cancel()
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		if out, _, _ := w.Router.Sh("cat /etc/openwrt_release"); strings.Contains(out, "'"+args[0]+"'") {
+			tick.Stop()
+			ts.Check(w.WaitReady(ctx))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("OpenWrt %s did not start", args[0])
+		case <-tick.C:
+		}
+	}
+}
+
 // scriptUpgradeImage makes an image for sysupgrade: of a board, for a release, as a
 // person may have fetched it.
 func scriptUpgradeImage(ts *testscript.TestScript, _ bool, args []string) {
