@@ -84,6 +84,7 @@ type stage struct {
 	trips     int64
 	interrupt time.Duration // until the next run's Ctrl-C
 	ctrlC     atomic.Pointer[context.CancelFunc]
+	life      atomic.Int64 // of the box, when sysupgrade was watched
 	m         *mirror.Mirror
 	carton    *carton      // with a boxed device
 	all       bytes.Buffer // everything that heimweg has written so far

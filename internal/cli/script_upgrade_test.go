@@ -35,11 +35,13 @@ func scriptCut(ts *testscript.TestScript, _ bool, args []string) {
 func whileWriting(ts *testscript.TestScript, part string, do owrt.Action) {
 	s := stageOf(ts)
 	var once sync.Once // the box that is put in this one's place has no hook
-	home0(ts).Router.SetHook(func(e owrt.Event) owrt.Action {
+	box := home0(ts).Router
+	box.SetHook(func(e owrt.Event) owrt.Action {
 		if e.Kind != owrt.Flashing || e.Path != part {
 			return owrt.Continue
 		}
 		once.Do(func() {
+			s.life.Store(int64(box.Boots()))
 			if c := s.ctrlC.Load(); c != nil {
 				(*c)()
 			}
@@ -59,23 +61,26 @@ func scriptInterrupt(ts *testscript.TestScript, _ bool, args []string) {
 	stageOf(ts).interrupt = d
 }
 
-// scriptRuns waits until a release runs on the box and the home has settled.
+// scriptRuns waits until the box has started anew with a release, and the home has
+// settled.
 func scriptRuns(ts *testscript.TestScript, _ bool, args []string) {
-	w := home0(ts)
+	w, life := home0(ts), stageOf(ts).life.Load()
 	ctx, cancel := within(time.Minute)
 	defer cancel()
-	for tick := time.NewTicker(50 * time.Millisecond); ; {
-		if out, _, _ := w.Router.Sh("cat /etc/openwrt_release"); strings.Contains(out, "'"+args[0]+"'") {
-			tick.Stop()
-			ts.Check(w.WaitReady(ctx))
-			return
-		}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for int64(w.Router.Boots()) == life {
 		select {
 		case <-ctx.Done():
-			ts.Fatalf("OpenWrt %s did not start", args[0])
+			ts.Fatalf("the box did not start anew")
 		case <-tick.C:
 		}
 	}
+	ts.Check(w.Router.WaitBoot(ctx))
+	if v := w.Router.Version(); v != args[0] {
+		ts.Fatalf("OpenWrt %s runs", v)
+	}
+	ts.Check(w.WaitReady(ctx))
 }
 
 // scriptUpgradeImage makes an image for sysupgrade: of a board, for a release, as a
