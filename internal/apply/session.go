@@ -79,15 +79,25 @@ type Session struct {
 // Start connects, looks, and deals with what an earlier run left behind: a change
 // that nobody confirmed is waited for or taken back first.
 func Start(ctx context.Context, way Way, want openwrt.LookFor, tell event.Tell) (*Session, error) {
+	s, err := Enter(ctx, way, want, tell)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.settle(ctx); err != nil {
+		s.Close()
+		return nil, Explain(err, way.Addr)
+	}
+	return s, nil
+}
+
+// Enter connects and looks, for those who change nothing: what an earlier run left
+// behind stays as it is, and Snapshot names it.
+func Enter(ctx context.Context, way Way, want openwrt.LookFor, tell event.Tell) (*Session, error) {
 	s := &Session{way: way, tell: tell, want: want}
 	if err := s.connect(ctx, way.Addr); err != nil {
 		return nil, Explain(err, way.Addr)
 	}
-	err := s.look(ctx)
-	if err == nil {
-		err = s.settle(ctx)
-	}
-	if err != nil {
+	if err := s.look(ctx); err != nil {
 		s.Close()
 		return nil, Explain(err, way.Addr)
 	}

@@ -138,7 +138,7 @@ func (e *examined) close() {
 func (a *app) examine(ctx context.Context, f *home.File, fl doctorFlags) (*examined, error) {
 	e := &examined{file: f}
 	r := probing.Request{Home: f.Home, Networks: a.networks, Lookup: a.Lookup, Bind: a.AtHome.Bind, Rand: a.Rand}
-	v, err := a.visit(ctx, f)
+	v, err := a.visitToLook(ctx, f)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
@@ -302,9 +302,14 @@ func (a *app) fix(ctx context.Context, e *examined, fl doctorFlags) (*examined, 
 			}
 		}
 	}
-	e.v.request = a.request(e.file.Home, e.v.own)
-	e.v.file = e.file
-	if err := a.carryOut(ctx, e.v, nil); err != nil {
+	// Looking is over: who changes something clears up first what is half done there.
+	e.close()
+	v, err := a.visit(ctx, e.file)
+	if err != nil {
+		return nil, err
+	}
+	e.v = v
+	if err := a.carryOut(ctx, v, nil); err != nil {
 		return nil, err
 	}
 	e.close()
@@ -333,7 +338,7 @@ const watchPace = time.Second
 
 // watchHome follows a device home.
 func (a *app) watchHome(ctx context.Context, f *home.File, fl doctorFlags) error {
-	v, err := a.visit(ctx, f)
+	v, err := a.visitToLook(ctx, f)
 	if err != nil {
 		return err
 	}

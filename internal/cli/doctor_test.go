@@ -273,6 +273,34 @@ func TestDoctorOutside(t *testing.T) {
 	find("cable")
 }
 
+// The doctor only looks: a change that was begun and not confirmed is named, and its
+// marker and files stay as they are until somebody asks for more.
+func TestDoctorLeavesHalfAChange(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{IGD: &igd.Options{UPnP: 2}})
+	const state = "cat /etc/heimweg/pending; ls /etc/heimweg; sha256sum /etc/config/* /etc/heimweg/undo/*"
+	h.sh(`mkdir -p /etc/heimweg/undo; cp /etc/config/firewall /etc/heimweg/undo/firewall; echo firewall >/etc/heimweg/undo/manifest; : >/etc/heimweg/undo/reload
+echo '# half a change' >>/etc/config/firewall
+printf 'run7 %s 120\n' "$(date +%s)" >/etc/heimweg/pending`)
+	before, _, _ := h.w.Router.Sh(state)
+	for _, args := range [][]string{nil, {"--full"}} {
+		r, _, said := h.report(args...)
+		if len(r.Findings) != 1 || r.Findings[0].Rule != "unfinished" || !strings.Contains(strings.Join(r.Findings[0].Seen, " "), "run run7, begun ") {
+			t.Errorf("%+v\n%s", r.Findings, said)
+		}
+		if after, _, _ := h.w.Router.Sh(state); after != before || !strings.Contains(after, "run7") {
+			t.Errorf("the router was\n%s\nand is\n%s", before, after)
+		}
+	}
+	_, again, said := h.report("--fix", "--yes")
+	if after, _, _ := h.w.Router.Sh(state); len(again.Findings) > 0 || strings.Contains(after, "run7") {
+		t.Errorf("%+v\n%s\n%s", again.Findings, after, said)
+	}
+	if text, _, _ := h.w.Router.Sh("cat /etc/config/firewall"); strings.Contains(text, "half a change") {
+		t.Error("the old settings did not come back")
+	}
+}
+
 // A real phone comes home while somebody watches; with an old configuration it is
 // said how far it comes.
 func TestDoctorWatch(t *testing.T) {

@@ -176,15 +176,25 @@ type visit struct {
 	way     apply.Way
 }
 
-// visit opens the home router that home.toml names.
+// visit opens the home router that home.toml names, and clears up what an earlier run
+// left there.
 func (a *app) visit(ctx context.Context, f *home.File) (*visit, error) {
+	return a.visitBy(ctx, f, apply.Start)
+}
+
+// visitToLook opens it for a command that changes nothing, not even that.
+func (a *app) visitToLook(ctx context.Context, f *home.File) (*visit, error) {
+	return a.visitBy(ctx, f, apply.Enter)
+}
+
+func (a *app) visitBy(ctx context.Context, f *home.File, enter func(context.Context, apply.Way, openwrt.LookFor, event.Tell) (*apply.Session, error)) (*visit, error) {
 	way, own, err := a.way(f.Home)
 	if err != nil {
 		return nil, err
 	}
 	a.router = way.Addr // for messages
 	look := openwrt.LookFor{Packages: blueprint.PackageNames(f.Home)}
-	s, err := apply.Start(ctx, way, look, a.tell())
+	s, err := enter(ctx, way, look, a.tell())
 	if err != nil {
 		return nil, err
 	}

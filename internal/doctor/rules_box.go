@@ -147,11 +147,18 @@ var boxRules = []Rule{
 		}},
 	{ID: "unfinished", What: "no change is half done", Symptom: "the router takes settings back by itself",
 		Needs: []string{"router"}, judge: func(p *patient) outcome {
-			if p.snap().Pending == nil {
+			half := p.snap().Pending
+			if half == nil {
 				return ok()
 			}
-			return risk("a change by heimweg was begun and not confirmed").
-				do(Plan, applyCommand, "waits until it is taken back, or takes it back, and begins again")
+			o := risk("a change by heimweg was begun and not confirmed")
+			if !half.Since.IsZero() {
+				o = o.saw("run %s, begun %s by the router's clock", half.ID, half.Since.UTC().Format("2006-01-02 15:04:05"))
+			}
+			if half.Armed {
+				o = o.saw("another heimweg may be at work on it; without its word the router takes its old settings back %s after that", half.Deadline)
+			}
+			return o.do(Plan, applyCommand, "waits until it is taken back, or takes it back, and begins again")
 		}},
 	{ID: "clock", What: "the router's clock", Symptom: "certificates are not valid yet; packages cannot be fetched",
 		Needs: []string{"router", "clock"}, judge: func(p *patient) outcome {
