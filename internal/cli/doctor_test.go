@@ -301,6 +301,33 @@ printf 'run7 %s 120\n' "$(date +%s)" >/etc/heimweg/pending`)
 	}
 }
 
+// A list by UPnP need not be whole, so a port that is not in it is not known; but what
+// heimweg opened itself did stand there. After the ISP router's restart it does not,
+// which the doctor says, and its remedy opens it again.
+func TestDoctorForgottenMapping(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, world.Options{IGD: &igd.Options{UPnP: 2}})
+	h.silentISP = true // it is asked for real
+	h.w.ISP.Unmap("udp", home.DefaultPort)
+	if r, _, said := h.report(); len(r.Findings) > 0 || !slices.ContainsFunc(r.NotTested, func(c doctor.Check) bool { return c.Rule == "mapping" }) {
+		t.Errorf("with nothing opened: %+v\n%s", r.Findings, said)
+	}
+	h.must("up", "--yes")
+	if r, _, said := h.report(); len(r.Findings) > 0 {
+		t.Fatalf("with an open port: %+v\n%s", r.Findings, said)
+	}
+	h.w.IGD.Restart()
+	r, _, said := h.report()
+	if len(r.Findings) == 0 || r.Findings[0].Rule != "mapping" || len(r.Findings[0].Remedies) != 1 || r.Findings[0].Remedies[0].Do != "heimweg up" ||
+		!strings.Contains(strings.Join(r.Findings[0].Seen, " "), "it has restarted since") {
+		t.Fatalf("%+v\nnot tested: %+v\n%s", r.Findings, r.NotTested, said)
+	}
+	h.must("up", "--yes")
+	if r, _, said := h.report(); len(r.Findings) > 0 {
+		t.Errorf("after heimweg up: %+v\n%s", r.Findings, said)
+	}
+}
+
 // A real phone comes home while somebody watches; with an old configuration it is
 // said how far it comes.
 func TestDoctorWatch(t *testing.T) {

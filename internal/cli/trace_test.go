@@ -146,7 +146,7 @@ func (h *house) heimweg(args ...string) (code int, out, said string) {
 	h.t.Helper()
 	var o, e bytes.Buffer
 	env := Env{In: strings.NewReader(""), Out: &o, Err: &e, Terminal: tourTerminal{}, Dial: h.w.LaptopDial,
-		Lookup: labLookup(h.w), Config: h.file("config"), Getenv: func(string) string { return "" }}
+		Lookup: labLookup(h.w), Config: h.file("config"), Getenv: func(string) string { return "" }, AtHome: atHome(h.w)}
 	if !h.silentISP {
 		env.Upstream = h.upstream
 	}

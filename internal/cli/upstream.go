@@ -51,5 +51,8 @@ func (a *app) upstream(ctx context.Context, v *visit) trace.Upstream {
 			u.Mappings = append(u.Mappings, trace.Mapping{Proto: m.Proto, External: m.External, To: m.To})
 		}
 	}
+	if records, err := a.records(); err == nil { // else it is not known what we opened
+		u.Opened, u.Ended = records.Lost(gateway, "udp", h.Tunnel.CallPort(), list, a.Now())
+	}
 	return u
 }

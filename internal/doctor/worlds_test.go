@@ -381,6 +381,9 @@ func worlds() []world {
 
 		// The ISP router.
 		{name: "no mapping", rule: "mapping", kind: ByHand, do: upstream(func(u *trace.Upstream) { u.Mappings = nil }), heal: well},
+		{name: "the ISP router restarted", rule: "mapping", kind: Command, do: upstream(func(u *trace.Upstream) {
+			u.Mappings, u.Partial, u.Opened = nil, true, now.Add(-time.Hour)
+		}), heal: well},
 		{name: "mapped for TCP", rule: "mapping", kind: ByHand, do: upstream(func(u *trace.Upstream) { u.Mappings[0].Proto = "tcp" }), heal: well},
 		{name: "DHCP gave another address", rule: "mapping-target", kind: ByHand, do: mapped("192.168.2.17:51820"), heal: well},
 		{name: "mapped to another port", rule: "mapping-port", kind: ByHand, do: mapped("192.168.2.253:51821"), heal: well},

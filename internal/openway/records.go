@@ -167,3 +167,26 @@ func (r *Records) Public(gateway netip.Addr) netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// Lost finds what we opened at an ISP router for a port outside and what its list, by
+// UPnP, does not show any more: when it was opened, and when the time that it was
+// granted for was over, zero as long as it is not. What was opened by another protocol
+// need not stand in that list; it is lost when its time is over.
+func (r *Records) Lost(gateway netip.Addr, proto string, external uint16, list []uplink.Mapping, now time.Time) (opened, ended time.Time) {
+	if r == nil || slices.ContainsFunc(list, func(m uplink.Mapping) bool { return m.Proto == proto && m.External == external }) {
+		return opened, ended
+	}
+	for _, m := range r.others(gateway, uplink.Mapping{}) {
+		if m.Proto != proto || m.External != external {
+			continue
+		}
+		var over time.Time
+		if end := m.Asked.Add(m.Lease); m.Lease > 0 && now.After(end) {
+			over = end
+		}
+		if m.Protocol == uplink.UPnP || !over.IsZero() {
+			opened, ended = m.Asked, over
+		}
+	}
+	return opened, ended
+}

@@ -89,6 +89,9 @@ func (w *walk) ispRouter() bool {
 			return w.mapped(h, m, own)
 		}
 	}
+	if !w.f.Upstream.Opened.IsZero() {
+		return w.forgotten(h, port)
+	}
 	if w.f.Upstream.Partial {
 		w.f.Upstream.Why = fmt.Sprintf("its list by %s shows none, and need not show what a person has typed there", w.f.Upstream.How)
 		w.heard(&h)
@@ -98,6 +101,28 @@ func (w *walk) ispRouter() bool {
 		says: fmt.Sprintf("the ISP router sends UDP %d nowhere", port),
 		line: fmt.Sprintf("no mapping for UDP %d", port)})
 }
+
+// forgotten: a list need not show what a person has typed, but it did show what
+// heimweg opened, and does not any more. Only a device that comes in all the same
+// speaks against that.
+func (w *walk) forgotten(h Hop, port uint16) bool {
+	proof := h
+	if w.heard(&proof); proof.Verdict != Unknown {
+		return w.pass(proof)
+	}
+	u := w.f.Upstream
+	why := "it has restarted since, or somebody took that out"
+	if !u.Ended.IsZero() {
+		why = "it was granted until " + u.Ended.Format(minutes) + ", and nobody renewed it"
+	}
+	return w.die(h, end{cause: NoMapping, silent: true,
+		note: fmt.Sprintf("heimweg opened it %s, and the list by %s shows it no more; %s", u.Opened.Format(minutes), u.How, why),
+		says: fmt.Sprintf("the ISP router has forgotten to send UDP %d on", port),
+		line: fmt.Sprintf("no mapping for UDP %d any more", port)})
+}
+
+// minutes is how a time of day is written.
+const minutes = "Mon 2 Jan 15:04"
 
 // filter6: over IPv6 nothing is translated, but the ISP router's own firewall
 // has to be opened for this host.

@@ -95,6 +95,9 @@ func (w *walk) renewAll() (out []Remedy) {
 
 // mapIt is the exact step on the ISP router.
 func (w *walk) mapIt() []Remedy {
+	if w.t.Death.Cause == NoMapping && !w.f.Upstream.Opened.IsZero() {
+		return []Remedy{{"heimweg up", "asks the ISP router again; what a person sets there stays when it restarts: heimweg up --by-hand tells how"}}
+	}
 	to := w.outerAddress(netip.IPv4Unspecified())
 	where := "the home router"
 	if to.IsValid() {

@@ -72,6 +72,10 @@ type Upstream struct {
 	At       time.Time
 	Public   netip.Addr // its public address; invalid: not known
 	Mappings []Mapping
+	// Opened is when heimweg opened the tunnel's port there, where that is among the
+	// Mappings no more; zero: it did not, or nobody can tell. Ended is when the time that
+	// it was granted for was over; zero: it is not.
+	Opened, Ended time.Time
 	// Routes are networks that it sends back to the home router (static routes);
 	// only looked at when RoutesKnown: few ISP routers tell.
 	Routes      []netip.Prefix

@@ -170,6 +170,22 @@ func TestFreshAndSettled(t *testing.T) {
 	}
 }
 
+// What heimweg opened and the list shows no more is gone, unless somebody comes in
+// all the same: a person may have set it by hand since.
+func TestForgottenMapping(t *testing.T) {
+	f := known(t)
+	f.Upstream.Mappings, f.Upstream.Partial, f.Upstream.Opened = nil, true, f.Snapshot.Time.Add(-time.Hour)
+	got := Follow(f, toNAS)
+	if got.Verdict != Dies || got.Death.Cause != NoMapping || len(got.Remedies) != 1 || got.Remedies[0].Do != "heimweg up" {
+		t.Errorf("%s: %s %+v", got.Verdict, got.Headline, got.Remedies)
+	}
+	p := &f.Snapshot.Tunnels["wg0"].Peers[0]
+	p.Handshake, p.Endpoint = f.Snapshot.Time.Add(-time.Minute), netip.MustParseAddrPort("198.51.100.9:4711")
+	if got = Follow(f, toNAS); got.Verdict != Passes {
+		t.Errorf("somebody came in: %s, %s %v", got.Verdict, got.Headline, got.Unknown)
+	}
+}
+
 // Mutation: whatever one fact is taken away, nothing turns green by it.
 func TestNothingTurnsGreen(t *testing.T) {
 	for name, forget := range map[string]func(*Facts){
