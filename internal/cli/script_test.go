@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.zx2c4.com/wireguard/conn"
 
+	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/lab/device"
 	"github.com/heimweg/heimweg/internal/lab/mirror"
 	"github.com/heimweg/heimweg/internal/lab/world"
@@ -243,6 +244,9 @@ func scriptHeimweg(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stderr(), talk)
 	ts.Setenv("EXIT", strconv.Itoa(code))
 	if (code == 0) == neg {
+		if code == fault.ExitUnreachable && s.w != nil {
+			ts.Logf("where packets died:\n%s\nthe box says:\n%s", s.w.WhereDied(nil), strings.Join(s.w.Router.Log(), "\n"))
+		}
 		ts.Fatalf("heimweg %s: exit code %d", strings.Join(args, " "), code)
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/heimweg/heimweg/internal/image/imagetest"
+	"github.com/heimweg/heimweg/internal/lab"
 	"github.com/heimweg/heimweg/internal/lab/owrt"
 	"github.com/heimweg/heimweg/internal/router"
 )
@@ -101,6 +103,22 @@ func scriptSwap(ts *testscript.TestScript, _ bool, args []string) {
 	ctx, cancel := within(30 * time.Second)
 	defer cancel()
 	ts.Check(w.Swap(ctx, owrt.Options{Line: line, Board: args[0], Model: models[args[0]], Inside: stageOf(ts).inside}))
+	// The laptop still has the old box's address until the new one has given it one;
+	// a connection made before ends then.
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		lease, ok := w.Home.AskLease(w.Laptop.Stack)
+		if ok && slices.ContainsFunc(w.Laptop.Ifaces(), func(i lab.Iface) bool { return slices.Contains(i.Addrs, lease.Addr) }) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			ts.Fatalf("the new box hands out no addresses")
+		case <-tick.C:
+		}
+	}
+	ts.Check(w.Laptop.WaitAddress(ctx))
 	at, _ := w.RouterLAN()
 	ts.Setenv("ROUTER", at.String())
 }
