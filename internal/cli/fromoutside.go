@@ -19,6 +19,8 @@ const (
 	leaveTime = 15 * time.Minute
 	backTime  = 3 * time.Minute
 	lookEvery = 500 * time.Millisecond
+	sightings = 2                // looks in a row that show the same
+	sights4   = 10               // of a network's IPv4, where the endpoint's IPv6 may still come
 	stillHere = 30 * time.Second // then it is said once what is in the way
 )
 
@@ -29,6 +31,19 @@ func (a *app) sourceOf(to netip.AddrPort) (netip.Addr, error) {
 	}
 	return hostnet.Source(to)
 }
+
+// placeOf is this computer's address towards "to", by IPv4 where it has no way to an
+// IPv6 endpoint: that tells where it is, too. looks is how often that has to be seen.
+func (a *app) placeOf(to netip.AddrPort) (at netip.Addr, looks int) {
+	if at, _ = a.sourceOf(to); at.IsValid() || to.Addr().Is4() {
+		return at, sightings
+	}
+	at, _ = a.sourceOf(somewhere4)
+	return at, sights4
+}
+
+// somewhere4 stands for the internet (RFC 5737); nothing is sent there.
+var somewhere4 = netip.MustParseAddrPort("192.0.2.1:9")
 
 // athome reports whether an address of this computer lies in a network of the
 // home router's.
@@ -96,12 +111,12 @@ func (a *app) backHome(v *visit, res verify.Result, fl verifyFlags) bool {
 	if !fl.outside || fl.via != "" {
 		return true // it never left
 	}
-	at, err := a.sourceOf(res.Endpoint)
-	return err == nil && athome(at, v.file.Home, v.Snapshot())
+	at, _ := a.placeOf(res.Endpoint)
+	return at.IsValid() && athome(at, v.file.Home, v.Snapshot())
 }
 
-// change waits until the address towards "to" is as wanted, twice in a row, or
-// until Enter. The address is invalid when Enter came first.
+// change waits until the address towards "to" is as wanted, several times in a row,
+// or until Enter. The address is invalid when Enter came first.
 func (a *app) change(ctx context.Context, within time.Duration, wanted func(netip.Addr, time.Duration) bool, to netip.AddrPort) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -116,19 +131,18 @@ func (a *app) change(ctx context.Context, within time.Duration, wanted func(neti
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var before netip.Addr
+	seen := 0
 	for {
-		at, _ := a.sourceOf(to)
-		if wanted(at, time.Since(start)) {
-			if at == before {
-				stop()
-				if enter != nil {
-					<-enter
-				}
-				return at, nil
+		at, looks := a.placeOf(to)
+		if at != before {
+			before, seen = at, 0
+		}
+		if seen++; wanted(at, time.Since(start)) && seen >= looks {
+			stop()
+			if enter != nil {
+				<-enter
 			}
-			before = at
-		} else {
-			before = netip.Addr{}
+			return at, nil
 		}
 		select {
 		case err := <-enter:

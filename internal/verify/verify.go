@@ -17,10 +17,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
@@ -161,12 +163,18 @@ func Run(ctx context.Context, sh openwrt.Shell, snap *router.Snapshot, r Request
 	if err == nil {
 		t, err = tunnel.Up(ctx, c)
 	}
-	if err == nil {
+	var unsent *tunnel.UnreachableError
+	switch {
+	case err == nil:
 		res.Hops = test(ctx, t, r, snap, tell)
 		t.Close()
 		if r.Last != nil {
 			r.Last(ctx, c)
 		}
+	case ctx.Err() == nil && errors.As(err, &unsent): // the system finds no way there at all
+		h := Hop{ID: HopHandshake, What: "handshake with " + r.Endpoint.String()}
+		tell.Stage("handshake", h.What)(err, "")
+		res.Hops, err = behind(r, notSent(h, r.Endpoint, unsent.Cause)), nil
 	}
 	// The router's counters tell where a packet without an answer came to. Who has
 	// left the house cannot ask; the router then removes the test peer by itself.
@@ -254,13 +262,10 @@ func freeAddress(h home.Home, live *router.Tunnel) (netip.Addr, error) {
 // test walks the hops. A hop after a broken one is not shown, not broken.
 func test(ctx context.Context, t *tunnel.Tunnel, r Request, snap *router.Snapshot, tell event.Tell) []Hop {
 	first := handshake(ctx, t, r, tell)
-	hops := entry(r, first)
 	if first.Verdict != Shown {
-		return append(hops, first,
-			Hop{ID: HopRouter, What: "the router through the tunnel", Verdict: NotShown},
-			Hop{ID: HopLAN, What: "a device in the home LAN", Verdict: NotShown})
+		return behind(r, first)
 	}
-	hops = append(hops, first)
+	hops := append(entry(r, first), first)
 	var wg sync.WaitGroup
 	rest := make([]Hop, 3)
 	for i, f := range []func() Hop{
@@ -275,6 +280,31 @@ func test(ctx context.Context, t *tunnel.Tunnel, r Request, snap *router.Snapsho
 	}
 	wg.Wait()
 	return append(hops, rest...)
+}
+
+// behind is all that a handshake which did not come about shows.
+func behind(r Request, first Hop) []Hop {
+	return append(entry(r, first), first,
+		Hop{ID: HopRouter, What: "the router through the tunnel", Verdict: NotShown},
+		Hop{ID: HopLAN, What: "a device in the home LAN", Verdict: NotShown})
+}
+
+// notSent: this computer could not send anything to the endpoint, which says nothing
+// about home.
+func notSent(h Hop, to netip.AddrPort, cause error) Hop {
+	h.Verdict = NotShown
+	if to.Addr().Is6() && !errors.Is(cause, fs.ErrPermission) {
+		h.Seen = "this place has no IPv6, so nothing could be sent"
+		h.Next = "heimweg verify --from-outside, in a place that has IPv6: most phones' own network has it"
+		return h
+	}
+	h.Seen = "nothing could be sent from here"
+	var errno syscall.Errno
+	if errors.As(cause, &errno) {
+		h.Seen += ": " + errno.Error()
+	}
+	h.Next = "look at this computer's own network, then run heimweg verify again"
+	return h
 }
 
 // entry says what the handshake shows of the way to the tunnel's door, which
@@ -321,6 +351,8 @@ func handshake(ctx context.Context, t *tunnel.Tunnel, r Request, tell event.Tell
 	var none *tunnel.NoHandshakeError
 	var unreachable *tunnel.UnreachableError
 	switch {
+	case errors.As(err, &none) && none.Answer == tunnel.Unsent:
+		return notSent(h, r.Endpoint, none.Cause)
 	case errors.As(err, &unreachable) && unreachable.Refused():
 		h.Seen, h.Next = "something there says that the port is closed", "heimweg apply"
 	case errors.As(err, &none):

@@ -287,7 +287,11 @@ func Verify(w io.Writer, st Style, r verify.Result) {
 	case r.Broken():
 		fmt.Fprintln(w, st.Bad("The way home is broken where the first ✗ stands."))
 	case slices.ContainsFunc(r.Hops, func(h verify.Hop) bool { return h.Verdict == verify.NotShown }):
-		fmt.Fprintln(w, "What was tested works; what has a ? was not shown.")
+		if slices.ContainsFunc(r.Hops, func(h verify.Hop) bool { return h.Verdict == verify.Shown }) {
+			fmt.Fprintln(w, "What was tested works; what has a ? was not shown.")
+		} else {
+			fmt.Fprintln(w, "Nothing was shown, neither that it works nor that it does not.")
+		}
 		for _, h := range r.Hops {
 			if h.Verdict == verify.NotShown && h.Next != "" {
 				fmt.Fprintf(w, "  next  %s\n", h.Next)
