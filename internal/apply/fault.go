@@ -129,6 +129,10 @@ func explainRefusal(r *openwrt.Refusal) *fault.Fault {
 		return fault.New("flash-full", "the router's flash is full: %s could not be written", r.Detail).
 			Because("everything is as it was").
 			Do("remove a package you do not need on the router, or reflash with an image that has wireguard-tools inside")
+	case "noram":
+		return fault.New("ram-full", "the router's memory has no room for the packages' files").
+			Saw("kB free and needed: %s", r.Detail).
+			Do("restart the router and run this command again")
 	case "unreadable":
 		return fault.New("settings-refused", "the router's own reader refused the new settings").
 			Saw("%s", r.Detail).Because("the old settings are back").

@@ -34,6 +34,9 @@ type Request struct {
 	Preshared map[string]key.Preshared
 	// Rand makes the tunnel's private key when the router has none.
 	Rand io.Reader
+	// Files are the packages to install with all that they need, checked; nil: the
+	// router asks its feeds on the internet.
+	Files []openwrt.PackageFile
 	// Private is the key to use instead, of a gateway that is put back; zero for none.
 	Private *key.Private
 	// Base are configuration files, with the household's own sections put in, that
@@ -96,7 +99,7 @@ func (s *Session) run(ctx context.Context, p *plan.Plan, r Request) error {
 	if err := s.access(ctx, p, r); err != nil {
 		return err
 	}
-	if err := s.install(ctx, p); err != nil {
+	if err := s.install(ctx, p, r.Files); err != nil {
 		return err
 	}
 	// A package may bring the very file that the plan puts sections into.
@@ -165,8 +168,8 @@ func accessText(a openwrt.Access) string {
 	return strings.Join(t, "; ")
 }
 
-func (s *Session) install(ctx context.Context, p *plan.Plan) (err error) {
-	in := openwrt.Installation{ID: openwrt.NewID(), Packages: p.Packages()}
+func (s *Session) install(ctx context.Context, p *plan.Plan, files []openwrt.PackageFile) (err error) {
+	in := openwrt.Installation{ID: openwrt.NewID(), Packages: p.Packages(), Files: files}
 	for _, st := range p.Only(plan.Activate) {
 		in.WireGuard = in.WireGuard || st.How == plan.NetworkRestart
 	}

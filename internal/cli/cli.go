@@ -114,6 +114,7 @@ type app struct {
 	yes      bool
 	risks    []string
 	newDDNS  bool              // ask for the password at the DDNS service again
+	packages firmwareFlags     // where packages come from that the router lacks
 	typed    chan typed        // a line that is being waited for
 	servers  []string          // --ask-outside
 	found    *endpoint.Verdict // what was found out in this run about where home is

@@ -96,14 +96,20 @@ power-on, until we have come back over a new connection and confirmed.
 A name under [ddns] needs the password at its service. It is asked for once, or
 taken from HEIMWEG_DDNS_PASSWORD, and kept on the router only.
 
+Packages that are missing the router fetches from the internet. With --mirror FOLDER
+they come from a folder that heimweg firmware bundle made, checked against its signed
+lists, and the router needs no internet (releases with opkg, up to 24.10).
+
 With a PLAN that was saved by heimweg plan -o it does just that; when the router
 has changed since, it refuses.`,
 		Example: `  heimweg apply
   heimweg apply change.json    what was planned before
+  heimweg apply --mirror stick without internet, from a bundle
   heimweg apply --yes          without asking; for a loss its name: --accept-risk=drops-connection`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args, keys) },
 	}
 	c.Flags().BoolVar(&a.newDDNS, "new-ddns-password", false, "ask for the password at the DDNS service again, and replace the one on the router")
+	a.packages.addFolder(a, c)
 	c.Flags().StringVar(&keys, "keys-from", "", "file of the gateway that heimweg adopt --gateway or --wg-easy read, whose keys the router gets")
 	return c
 }
@@ -156,6 +162,9 @@ func (a *app) carryOut(ctx context.Context, v *visit, saved *plan.Plan) error {
 		p = v.Plan(v.request)
 	} else if f := p.Refuse(v.Snapshot().Fingerprint()); f != nil {
 		return f
+	}
+	if err := a.fromBundle(ctx, v, p); err != nil {
+		return err
 	}
 	if !a.json || p.Empty() || len(p.Blocked) > 0 {
 		if err := a.showPlan(p, false); err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/lab/device"
 	"github.com/heimweg/heimweg/internal/lab/mirror"
+	"github.com/heimweg/heimweg/internal/lab/owrt"
 	"github.com/heimweg/heimweg/internal/lab/world"
 )
 
@@ -37,6 +38,7 @@ var update = flag.Bool("update", false, "rewrite the expected output in scripts"
 //	router 'SCRIPT'      run a script on the box, as its owner would
 //	igd FAULT|heal|restart|give PORT ADDR   what the ISP router tells programs, with world --igd upnp,nat-pmp,pcp,fritz,FAULT…
 //	dns NAME ADDR | is NAME ADDR   public DNS; with world --ddns somebody keeps the endpoint's name
+//	isp offline [downloads] | online   the line to the internet is dead (or only OpenWrt's servers are), or alive again
 //	isp reconnect        the line gets another public address
 //	isp map|unmap PORT   the lab's hand on the ISP router; of a box in its carton as soon as it is there
 //	phone join FILE | fetch URL | ping ADDR | leave
@@ -292,6 +294,18 @@ func scriptISP(ts *testscript.TestScript, _ bool, args []string) {
 	w := home0(ts)
 	if args[0] == "reconnect" {
 		ts.Check(w.Reconnect())
+		return
+	}
+	switch args[0] {
+	case "offline":
+		if len(args) == 1 {
+			w.ISPLine.Cut()
+		}
+		w.Router.SetFeed(owrt.Feed{Unreachable: true})
+		return
+	case "online":
+		w.ISPLine.Heal()
+		w.Router.SetFeed(owrt.Feed{})
 		return
 	}
 	port, err := strconv.ParseUint(args[1], 10, 16)

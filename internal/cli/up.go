@@ -33,11 +33,17 @@ it says so without asking the ISP router; in German where LC_ALL, LC_MESSAGES or
 LANG say so.
 
 With --flash it begins with a box that still runs AVM's firmware: see heimweg flash.
-Everything goes over the same cable.`,
+Everything goes over the same cable.
+
+Without internet, --mirror FOLDER names a folder made by heimweg firmware bundle: the
+image comes from there, and so do packages that the router lacks (releases with opkg,
+up to 24.10).`,
 		Example: `  heimweg up
   heimweg up --flash --board 4040
+  heimweg up --flash --mirror stick
   heimweg up --peer phone --endpoint home.example.net`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.packages = f.firmwareFlags
 			if !first {
 				return a.up(cmd.Context(), n, d, peer, way)
 			}

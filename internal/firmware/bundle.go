@@ -11,7 +11,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/image"
@@ -171,31 +170,33 @@ func packed(b []byte) []byte {
 	return out.Bytes()
 }
 
-// PackageFiles are a release's packages for a router without internet: the feeds'
-// signed lists and the packages, checked, by their path below the source. On the
-// router they make local feeds, one folder each, which opkg checks with its own
-// keys.
-func (s *Source) PackageFiles(ctx context.Context, t *Target, names []string, tell func(Progress)) (map[string][]byte, error) {
-	all, lists, err := s.Packages(ctx, t, names...)
+// A PackageFile is a package, fetched and compared with its feed's signed list.
+type PackageFile struct {
+	Package
+	Data []byte
+}
+
+// PackageFiles are packages with all that they need, each after what it needs, for a
+// router without internet. What every image holds is left out.
+//
+// Errors: *FeedFormatError, *MissingError, *TrustError, *ListError, *FetchError,
+// *DiskError.
+func (s *Source) PackageFiles(ctx context.Context, t *Target, names []string, tell func(Progress)) ([]PackageFile, error) {
+	all, _, err := s.Packages(ctx, t, names...)
 	if err != nil {
 		return nil, err
 	}
-	out := map[string][]byte{}
-	for name, text := range lists {
-		if strings.HasSuffix(name, "/Packages") {
-			out[name+".gz"] = packed(text)
-			continue
-		}
-		out[name] = text
-	}
+	var out []PackageFile
 	for _, p := range all {
 		at, _, err := s.cache.download(ctx, s.place, p.File, p.SHA256, p.Size, tell)
 		if err != nil {
 			return nil, err
 		}
-		if out[p.File], err = os.ReadFile(at); err != nil {
+		data, err := os.ReadFile(at)
+		if err != nil {
 			return nil, diskError(at, p.Size, err)
 		}
+		out = append(out, PackageFile{p, data})
 	}
 	return out, nil
 }

@@ -185,3 +185,6 @@ func depends(s string) []string {
 	}
 	return out
 }
+
+// FileName is the name of the package's file, without folders.
+func (p Package) FileName() string { return path.Base(p.File) }

@@ -452,6 +452,31 @@ func TestBusyboxInstall(t *testing.T) {
 	}
 }
 
+// Packages that are brought along lie in RAM while opkg works, in the order of need,
+// and no feed is asked.
+func TestBusyboxInstallFiles(t *testing.T) {
+	j := newJail(t)
+	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs 124288 160 1000 0%% /tmp\\n'\n", 0o755)
+	in := Installation{ID: "r", Packages: []string{"b"}, Files: []PackageFile{{"c_1.ipk", []byte("of c")}, {"b_1.ipk", []byte("of b")}}}
+	if err := Install(t.Context(), j, in); refusalCode(err) != "noram" || j.exists("tmp/heimweg/lock") {
+		t.Errorf("no room in RAM: %v", err)
+	}
+	j.write("bin/df", "#!/bin/sh\nprintf 'Filesystem 1K-blocks Used Available Use%% Mounted on\\ntmpfs 124288 160 124128 0%% /tmp\\n'\n", 0o755)
+	j.must(Install(t.Context(), j, in))
+	if log := j.read("stub/log"); !strings.Contains(log, "opkg install c_1.ipk b_1.ipk\n") || strings.Contains(log, "opkg update") {
+		t.Errorf("log %q", log)
+	}
+	if j.exists("tmp/heimweg/in") || j.exists("tmp/heimweg/lock") {
+		t.Error("the packages or the lock are still there")
+	}
+	j.write("stub/opkgexit", "255", 0o644)
+	j.write("stub/opkg", "Collected errors:\n * satisfy_dependencies_for: Cannot satisfy the following dependencies for kmod-c:\n * \tkernel (= 5.10.161-1-x)\n", 0o644)
+	var p *PackageError
+	if err := Install(t.Context(), j, in); !errors.As(err, &p) || p.Trouble != TroubleKernel || j.exists("tmp/heimweg/in") {
+		t.Errorf("got %#v", err)
+	}
+}
+
 func TestBusyboxProbe(t *testing.T) {
 	j := newJail(t)
 	psk, _ := key.NewPreshared(strings.NewReader(strings.Repeat("p", 32)))

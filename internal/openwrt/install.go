@@ -12,8 +12,20 @@ import (
 type Installation struct {
 	ID       string
 	Packages []string // in order, only what is missing
+	// Files are the packages themselves with all that they need, for a router without
+	// internet; nil: the router asks its feeds. opkg reads all files before it
+	// installs the first, checks what each depends on, the kernel's build too, and
+	// passes over what is there; no list vouches for a file that is given by hand, so
+	// they must have been checked (libopkg, opkg_prepare_url_for_install).
+	Files []PackageFile
 	// WireGuard: netifd shall know the protocol afterwards.
 	WireGuard bool
+}
+
+// A PackageFile is an .ipk.
+type PackageFile struct {
+	Name string // "wireguard-tools_1.0.20210914-r4_arm_cortex-a7_neon-vfpv4.ipk"
+	Data []byte
 }
 
 // PackageTrouble says why packages could not be installed.
@@ -56,13 +68,17 @@ func (e *PackageError) Error() string {
 // round trip. It is never run inside a guarded window: package scripts restart
 // services.
 //
-// Errors: *PackageError, *Refusal, those of the shell.
+// Files lie in the router's RAM meanwhile.
+//
+// Errors: *PackageError, *Refusal ("noram" when the RAM is too small for Files),
+// those of the shell.
 func Install(ctx context.Context, sh Shell, in Installation) error {
 	vars := env{"ID": in.ID, "LOCKSECONDS": seconds(lockAge), "PACKAGES": strings.Join(in.Packages, " "), "WIREGUARD": ""}
 	if in.WireGuard {
 		vars["WIREGUARD"] = "yes"
 	}
-	ps, err := run(ctx, sh, vars, "installs", "installed", nil, "install.sh")
+	stdin := in.files(vars)
+	ps, err := run(ctx, sh, vars, "installs", "installed", stdin, "install.sh")
 	if err != nil {
 		return err
 	}
@@ -77,6 +93,23 @@ func Install(ctx context.Context, sh Shell, in Installation) error {
 		}
 	}
 	return packageError(inst.text())
+}
+
+// files puts the packages into an archive for standard input.
+func (in Installation) files(vars env) []byte {
+	vars["FILES"], vars["TOTAL"] = "", "0"
+	if len(in.Files) == 0 {
+		return nil
+	}
+	var names []string
+	total, files := 0, map[string][]byte{}
+	for _, f := range in.Files {
+		names = append(names, f.Name)
+		files[f.Name] = f.Data
+		total += len(f.Data)
+	}
+	vars["FILES"], vars["TOTAL"] = strings.Join(names, " "), strconv.Itoa(total)
+	return archive(files)
 }
 
 // packageTexts are what opkg (libopkg) and apk 3.0.5 say, in the order in which

@@ -14,16 +14,18 @@ import (
 // release is what differs between the lines and is printed somewhere.
 type release struct {
 	revision, codename, kernel, build string
+	vermagic                          string // of the kernel's build, as modules name it
 }
 
 // Revisions, kernels and code names: facts OpenWrt sections 2 and 8; where the
-// facts name no revision the number is made up.
+// facts name no revision the number is made up. Kernels and their builds are those of
+// the lab's download server.
 var releases = map[router.Line]release{
-	router.Line2102: {"r16847-f8282da11e", "", "5.4.238", "arm_cortex-a7_neon-vfpv4"},
-	router.Line2203: {"r20341-591b7e93d3", "", "5.10.221", "arm_cortex-a7_neon-vfpv4"},
-	router.Line2305: {"r24106-10cc5fcd00", "", "5.15.167", "arm_cortex-a7_neon-vfpv4"},
-	router.Line2410: {"r28959-29397011cc", "", "6.6.119", "arm_cortex-a7_neon-vfpv4"},
-	router.Line2512: {"r33051-f5dae5ece4", "", "6.12.71", "arm_cortex-a7_neon-vfpv4"},
+	router.Line2102: {"r16847-f8282da11e", "", "5.4.238", "arm_cortex-a7_neon-vfpv4", "9e9a2b6d5b6b4c4c8f1d6b1b5a8f2a01"},
+	router.Line2203: {"r20341-591b7e93d3", "", "5.10.221", "arm_cortex-a7_neon-vfpv4", "0f5c2c1a7b9d4e6f8a0b1c2d3e4f5a02"},
+	router.Line2305: {"r24106-10cc5fcd00", "", "5.15.189", "arm_cortex-a7_neon-vfpv4", "3b1f6d8c2e4a4b5c9d7e8f0a1b2c3d03"},
+	router.Line2410: {"r28959-29397011cc", "", "6.6.93", "arm_cortex-a7_neon-vfpv4", "5c7d9e0f1a2b3c4d5e6f7a8b9c0d1e04"},
+	router.Line2512: {"r33051-f5dae5ece4", "", "6.12.40", "arm_cortex-a7_neon-vfpv4", "6d8e0f1a2b3c4d5e6f7a8b9c0d1e2f05"},
 }
 
 // image fills the file system with what the firmware image holds.

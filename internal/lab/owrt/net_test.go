@@ -192,6 +192,8 @@ func TestPackageManagers(t *testing.T) {
 		{"no network", "opkg update", Feed{Unreachable: true}, router.Line2102, 3, "Failed to download the package list"},
 		{"again", install + "opkg install wireguard-tools", Feed{}, router.Line2203, 0, "up to date"},
 		{"mismatch", "opkg update >/dev/null; opkg install wireguard-tools", Feed{KernelMismatch: true}, router.Line2410, 255, "Cannot satisfy the following dependencies for kmod-"},
+		{"file that is none", "echo no >/tmp/a.ipk; opkg install /tmp/a.ipk", Feed{}, router.Line2410, 255, "Malformed package file /tmp/a.ipk."},
+		{"no file", "opkg install /tmp/a.ipk", Feed{}, router.Line2410, 255, "Failed to extract control file from /tmp/a.ipk."},
 		{"locked", "opkg update", Feed{Locked: true}, router.Line2410, 255, "Could not lock"},
 		{"apk unknown", "apk update >/dev/null; apk add nosuch", Feed{}, router.Line2512, 1, "nosuch (no such package)"},
 		{"apk offline", "apk update", Feed{Unreachable: true}, router.Line2512, 3, "unavailable"},

@@ -112,7 +112,7 @@ func pkgVersion(line router.Line, name string) string {
 	case name == "wireguard-tools":
 		v = map[router.Line]string{router.Line2102: "1.0.20210223", router.Line2203: "1.0.20210424", router.Line2305: "1.0.20210914", router.Line2410: "1.0.20210914", router.Line2512: "1.0.20250521"}[line]
 	case name == "kernel":
-		return releases[line].kernel + "-1-" + kernelHash(line)
+		return releases[line].kernel + "-1-" + releases[line].vermagic
 	case strings.HasPrefix(name, "kmod-"):
 		v = releases[line].kernel
 	}
@@ -120,10 +120,6 @@ func pkgVersion(line router.Line, name string) string {
 		return v + "-r1"
 	}
 	return v + "-1"
-}
-
-func kernelHash(line router.Line) string {
-	return fmt.Sprintf("%08x5a6b7c8d9e0f1a2b3c4d5e6f", line.Year*100+line.Month)
 }
 
 func (k *packages) file() string {
@@ -481,18 +477,37 @@ func (k *packages) opkgInstall(p *ash.Proc, names []string, again bool) int {
 	var errs []string
 	st := 0
 	list, _ := k.s.fs.ReadDir(opkgLists)
+	hand, names, err := k.byHand(p, names)
+	if err != nil {
+		fmt.Fprintf(p.Stderr(), "Collected errors:\n * %v\n", err)
+		return 255
+	}
 	for _, name := range names {
 		have := k.installed()
 		if again {
 			delete(have, name)
 		}
-		if v, ok := have[name]; ok {
+		if v, ok := have[name]; ok && (hand[name].name == "" || hand[name].version == v) {
 			fmt.Fprintf(p.Stdout(), "Package %s (%s) installed in root is up to date.\n", name, v)
 			continue
 		}
 		fail := func(lines ...string) {
 			st = 255
 			errs = append(errs, lines...)
+		}
+		if f, ok := hand[name]; ok {
+			all, why := k.fromHand(f, hand, have, map[string]bool{})
+			if why != nil {
+				fail(append(why, "opkg_install_cmd: Cannot install package "+name+".")...)
+			}
+			for _, d := range all {
+				k.came[d.name] = hand[d.name].name == ""
+				if e := k.opkgOne(p, d, hand[d.name].version, have); e != "" {
+					fail(strings.Split(e, "\n")...)
+					break
+				}
+			}
+			continue
 		}
 		if _, ok := find(k.s.line, name); !ok || len(list) == 0 {
 			fmt.Fprintf(p.Stdout(), "Unknown package '%s'.\n", name)
@@ -513,7 +528,7 @@ func (k *packages) opkgInstall(p *ash.Proc, names []string, again bool) int {
 		for i := len(all) - 1; i >= 0; i-- { // the wanted one is named first
 			d := all[len(all)-1-i]
 			k.came[d.name] = d.name != name && !slices.Contains(names, d.name)
-			if e := k.opkgOne(p, d, have); e != "" {
+			if e := k.opkgOne(p, d, "", have); e != "" {
 				fail(strings.Split(e, "\n")...)
 				break
 			}
@@ -540,14 +555,19 @@ func (k *packages) mismatch(all []pkgDef) string {
 	return ""
 }
 
-func (k *packages) opkgOne(p *ash.Proc, d pkgDef, have map[string]string) string {
+// opkgOne installs one package: from a file that was given, of version v, or with ""
+// from the feeds.
+func (k *packages) opkgOne(p *ash.Proc, d pkgDef, v string, have map[string]string) string {
 	p.Check()
-	v := pkgVersion(k.s.line, d.name)
+	given := v != ""
+	if !given {
+		v = pkgVersion(k.s.line, d.name)
+	}
 	fmt.Fprintf(p.Stdout(), "Installing %s (%s) to root...\n", d.name, v)
-	url := fmt.Sprintf("https://downloads.openwrt.org/releases/%s/packages/%s_%s_arm_cortex-a7_neon-vfpv4.ipk", k.s.b.Version(), d.name, v)
-	fmt.Fprintf(p.Stdout(), "Downloading %s\n", url)
-	if k.broken(d.name) || !k.reach(p) {
-		return fmt.Sprintf("opkg_download: Failed to download %s, wget returned 4.\nopkg_download: Check your network settings and connectivity.\n\nopkg_install_pkg: Failed to download %s. Perhaps you need to run 'opkg update'?\nopkg_install_cmd: Cannot install package %s.", url, d.name, d.name)
+	if !given {
+		if why := k.opkgFetch(p, d, v); why != "" {
+			return why
+		}
 	}
 	if free := k.s.fs.Capacity() - k.s.fs.Used(); free < d.size {
 		return fmt.Sprintf("verify_pkg_installable: Only have %dkb available on filesystem /overlay, pkg %s needs %d\nopkg_install_cmd: Cannot install package %s.", free/1024, d.name, (d.size+1023)/1024, d.name)
@@ -561,6 +581,15 @@ func (k *packages) opkgOne(p *ash.Proc, d pkgDef, have map[string]string) string
 	if err := k.record(have); err != nil {
 		p.Check()
 		return "opkg_conf_write_status_files: " + ash.ErrText(err)
+	}
+	return ""
+}
+
+func (k *packages) opkgFetch(p *ash.Proc, d pkgDef, v string) (why string) {
+	url := fmt.Sprintf("https://downloads.openwrt.org/releases/%s/packages/%s_%s_arm_cortex-a7_neon-vfpv4.ipk", k.s.b.Version(), d.name, v)
+	fmt.Fprintf(p.Stdout(), "Downloading %s\n", url)
+	if k.broken(d.name) || !k.reach(p) {
+		return fmt.Sprintf("opkg_download: Failed to download %s, wget returned 4.\nopkg_download: Check your network settings and connectivity.\n\nopkg_install_pkg: Failed to download %s. Perhaps you need to run 'opkg update'?\nopkg_install_cmd: Cannot install package %s.", url, d.name, d.name)
 	}
 	return ""
 }

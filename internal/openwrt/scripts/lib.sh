@@ -23,6 +23,9 @@ part() {
 # say NAME TEXT: one line as a part of its own.
 say() { part "$1" printf '%s\n' "$2"; }
 
+# room: kilobytes that are free in RAM.
+room() { df -k /tmp | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*$/\1/p'; }
+
 sum() { sha256sum <"$1" 2>/dev/null | cut -c1-64; }
 
 # give_up CODE TEXT: ends the script with a failure that package openwrt

@@ -2,9 +2,6 @@
 # goes), LENGTH, TOTAL (of the image), all in bytes.
 size() { wc -c <"$1" 2>/dev/null || echo 0; }
 
-# room: kilobytes that are free in RAM.
-room() { df -k /tmp | sed -n '$s/^.* \([0-9][0-9]*\)  *[0-9][0-9]*% .*$/\1/p'; }
-
 upload() {
 	mkdir -p "$R" && chmod 700 "$R"
 	if [ "$OFFSET" -eq 0 ]; then
