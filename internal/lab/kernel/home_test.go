@@ -133,6 +133,7 @@ func newWorld(t testing.TB, h home.Home, line router.Line, files map[string]stri
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	go w.serve(l)
+	must(t, k.Roam("mobile")) // first: a keepalive without a network would cost five seconds
 	w.phone, err = k.Phone.WireGuard("wg0", 1420, w.config(endpoint))
 	must(t, err)
 	must(t, k.Phone.Addr("wg0", "10.86.20.2/32", "fd3a:71c9:5e02::2/128"))
@@ -140,7 +141,6 @@ func newWorld(t testing.TB, h home.Home, line router.Line, files map[string]stri
 		must(t, k.Phone.Route(p.String(), "", "wg0"))
 	}
 	must(t, k.Phone.Route("fd00:1::/64", "", "wg0"))
-	must(t, k.Roam("mobile"))
 	return w
 }
 
