@@ -10,9 +10,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/heimweg/heimweg/internal/endpoint"
 	"github.com/heimweg/heimweg/internal/fault"
 	"github.com/heimweg/heimweg/internal/home"
 	"github.com/heimweg/heimweg/internal/isprouters"
+	"github.com/heimweg/heimweg/internal/locate"
 	"github.com/heimweg/heimweg/internal/openway"
 	"github.com/heimweg/heimweg/internal/router"
 	"github.com/heimweg/heimweg/internal/uplink"
@@ -105,7 +107,7 @@ func (a *app) openWay(ctx context.Context, f *home.File, fl wayFlags) (open bool
 	}
 	req := a.wayRequest(v, records)
 	if fl.byHand || f.Home.Uplink.Mapping == home.ByHand {
-		a.tellByHand(openway.Known(req), v.Snapshot())
+		a.tellByHand(ctx, openway.Known(req), v)
 		return false, nil
 	}
 	w, err := openway.Look(ctx, req, a.tell())
@@ -120,7 +122,7 @@ func (a *app) openWay(ctx context.Context, f *home.File, fl wayFlags) (open bool
 			return false, err
 		}
 	}
-	a.tellWay(w, v.Snapshot())
+	a.tellWay(ctx, w, v)
 	return w.State == openway.Open || w.Hole.To.IsValid(), a.callByName(ctx, f, w)
 }
 
@@ -244,7 +246,7 @@ func (a *app) endWay(ctx context.Context, w *openway.Way) error {
 }
 
 // tellWay says how the way is now, and what becomes of it.
-func (a *app) tellWay(w *openway.Way, snap *router.Snapshot) {
+func (a *app) tellWay(ctx context.Context, w *openway.Way, v *visit) {
 	tell := a.tell()
 	note := func(lines ...string) {
 		for _, l := range lines {
@@ -264,13 +266,28 @@ func (a *app) tellWay(w *openway.Way, snap *router.Snapshot) {
 	note(w.Outlook()...)
 	note(w.Beyond())
 	if w.State != openway.Taken {
-		a.tellByHand(w, snap)
+		a.tellByHand(ctx, w, v)
 	}
 }
 
-// tellByHand shows what a person has to do at the ISP router.
-func (a *app) tellByHand(w *openway.Way, snap *router.Snapshot) {
-	g := w.Guide(snap.Board.Hostname, a.language())
+// tellByHand shows what a person has to do at the ISP router. What nobody can come in
+// by is no part of it.
+func (a *app) tellByHand(ctx context.Context, w *openway.Way, v *visit) {
+	where := a.whereBy(ctx, w, v)
+	only6 := false
+	switch where.Kind {
+	case endpoint.CGNAT, endpoint.DSLite, endpoint.IPv6Only:
+		only6 = true
+	}
+	if only6 && !w.To6.IsValid() { // nothing that is set there helps
+		if !a.json {
+			view.Where(a.Err, a.style, where)
+			return
+		}
+		a.tell().Note("by-hand", unreachable(where).Error())
+		return
+	}
+	g := w.Guide(v.Snapshot().Board.Hostname, only6, a.language())
 	if a.json {
 		a.tell().Note("by-hand", g.Title)
 		for _, r := range g.Rows {
@@ -279,6 +296,30 @@ func (a *app) tellByHand(w *openway.Way, snap *router.Snapshot) {
 		return
 	}
 	view.Guide(a.Err, a.style, g)
+}
+
+// whereBy is where home is, as far as this run has found out. The ISP router is not
+// asked again; servers outside only when they are named.
+func (a *app) whereBy(ctx context.Context, w *openway.Way, v *visit) endpoint.Verdict {
+	if a.found != nil && a.found.Kind != endpoint.Unclear {
+		return *a.found
+	}
+	ctx, cancel := context.WithTimeout(ctx, whereTime)
+	defer cancel()
+	r := locate.Request{Home: v.file.Home, Snapshot: v.Snapshot(), Servers: a.servers}
+	direct, via := a.ispWays(v)
+	r.Near, r.Via = a.outsideWays(v, direct, via)
+	box := endpoint.Box{Inside: endpoint.Is(w.Gateway)}
+	switch {
+	case w.NoPublic:
+		box.Outer = endpoint.None()
+	case w.Public.IsValid():
+		box.Outer = endpoint.Is(w.Public)
+	}
+	if box.Outer.Known() {
+		r.Box = func(context.Context) endpoint.Box { return box }
+	}
+	return endpoint.Judge(locate.Facts(ctx, r, a.tell()))
 }
 
 // agreeUnless asks a question whose default is yes.

@@ -14,6 +14,9 @@ type Want struct {
 	To       netip.Addr // the home router in the ISP router's network; invalid: not known
 	To6      netip.Addr // its own public IPv6 address; invalid: none
 	Device   string     // the name that the home router has in lists: "OpenWrt"
+	// Only6: over IPv4 nobody can come in, whatever is set there. With To6 the guide
+	// then tells of IPv6 alone.
+	Only6 bool
 }
 
 // A Row is one line of a guide.
@@ -97,21 +100,22 @@ func (r Router) Guide(w Want, c Certainty, gateway netip.Addr, l Language) Guide
 	}
 	to := w.name(l)
 	add(labelPage, r.pages(gateway, l))
-	fix := r.fix
-	if fix.en == "" {
-		fix = plainFix
+	if !w.Only6 || !w.To6.IsValid() {
+		fix, fields := r.fix, r.fields
+		if fix.en == "" {
+			fix = plainFix
+		}
+		add(labelFix, fmt.Sprintf(always.in(l), fix.in(l)))
+		if r.open.en != "" {
+			add(labelOpen, r.open.in(l))
+		} else {
+			add(labelSearch, r.words.in(l))
+		}
+		if fields.en == "" {
+			fields = plainFields
+		}
+		add(labelType, fill(fields.in(l), proto, w.External, w.Internal, to))
 	}
-	add(labelFix, fmt.Sprintf(always.in(l), fix.in(l)))
-	if r.open.en != "" {
-		add(labelOpen, r.open.in(l))
-	} else {
-		add(labelSearch, r.words.in(l))
-	}
-	fields := r.fields
-	if fields.en == "" {
-		fields = plainFields
-	}
-	add(labelType, fill(fields.in(l), proto, w.External, w.Internal, to))
 	if w.To6.IsValid() {
 		open6 := r.open6
 		if open6.en == "" {

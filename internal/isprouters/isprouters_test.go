@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -34,6 +35,31 @@ func TestGuides(t *testing.T) {
 	golden, err := os.ReadFile(file)
 	if err != nil || string(golden) != b.String() {
 		t.Errorf("the guides are not those of %s (%v); look at the difference, then -update", file, err)
+	}
+}
+
+// Where nobody comes in over IPv4 the guide begins with IPv6 and names no port to
+// type for IPv4; without an IPv6 address of the home router it is as ever.
+func TestGuideOnly6(t *testing.T) {
+	w := want
+	w.Only6 = true
+	for _, r := range All() {
+		for _, l := range []Language{English, German} {
+			g := r.Guide(w, Named, netip.MustParseAddr("192.168.2.1"), l)
+			if g.Rows[0].Label != labelPage.in(l) || g.Rows[1].Label != "IPv6" || !strings.Contains(g.Rows[1].Text, "2001:db8:7::253") {
+				t.Errorf("%s %s: %+v", r.ID, l, g.Rows)
+			}
+			for _, row := range g.Rows {
+				if slices.Contains([]string{labelType.in(l), labelFix.in(l), labelOpen.in(l), labelSearch.in(l)}, row.Label) {
+					t.Errorf("%s %s tells of IPv4: %+v", r.ID, l, row)
+				}
+			}
+			w4 := w
+			w4.To6 = netip.Addr{}
+			if g = r.Guide(w4, Named, netip.Addr{}, l); !slices.ContainsFunc(g.Rows, func(row Row) bool { return row.Label == labelType.in(l) }) {
+				t.Errorf("%s %s without IPv6: %+v", r.ID, l, g.Rows)
+			}
+		}
 	}
 }
 

@@ -96,6 +96,8 @@ type Way struct {
 	Found   Found
 	// Public is its address outside, as it says; invalid: it did not tell.
 	Public netip.Addr
+	// NoPublic: it says that it has none for IPv4.
+	NoPublic bool
 	// Mapping is what it says it does, with State Open; Holder is who has the port,
 	// with State Taken.
 	Mapping, Holder uplink.Mapping
@@ -211,7 +213,10 @@ func (w *Way) ask(ctx context.Context) error {
 func (w *Way) compare(ctx context.Context) {
 	w.State = Closed
 	if !w.Public.IsValid() {
-		w.Public, _ = w.Found.Mapper.External(ctx)
+		var err error
+		w.Public, err = w.Found.Mapper.External(ctx)
+		var no *uplink.RefusedError
+		w.NoPublic = errors.As(err, &no) && no.Why == uplink.NoPublic
 	}
 	list, err := w.Found.Mapper.List(ctx)
 	if err != nil {

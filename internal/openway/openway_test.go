@@ -320,7 +320,7 @@ func TestObstacles(t *testing.T) {
 					t.Errorf("%s, and a packet from outside: %v", w.State, h.reached(51820))
 				}
 				if w.State == ByHand {
-					g := w.Guide("OpenWrt", isprouters.German)
+					g := w.Guide("OpenWrt", false, isprouters.German)
 					if w.Want.To.IsValid() && !slices.ContainsFunc(g.Rows, func(r isprouters.Row) bool { return strings.Contains(r.Text, client.String()) }) {
 						t.Errorf("the guide does not say what to type: %+v", g)
 					}

@@ -146,11 +146,11 @@ func (w *Way) removedText(hole bool) string {
 }
 
 // Guide tells a person how to open the port by hand. device is the home router's
-// name in lists.
-func (w *Way) Guide(device string, l isprouters.Language) isprouters.Guide {
+// name in lists; only6 says that nobody can come in over IPv4.
+func (w *Way) Guide(device string, only6 bool, l isprouters.Language) isprouters.Guide {
 	return w.router.Guide(isprouters.Want{
 		Proto: cmp.Or(w.Want.Proto, "udp"), External: w.Want.External, Internal: w.Want.Internal,
-		To: w.Want.To, To6: w.To6, Device: device,
+		To: w.Want.To, To6: w.To6, Device: device, Only6: only6,
 	}, w.how, w.Gateway, l)
 }
 

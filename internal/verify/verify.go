@@ -131,6 +131,7 @@ type Request struct {
 // How long things may take; the messages name them.
 const (
 	handshakeTime = 12 * time.Second // two tries of WireGuard, which repeats every 5 s
+	unsentTime    = 6 * time.Second  // the same, where this computer cannot even send
 	answerTime    = 3 * time.Second
 	probeLife     = 3 * time.Minute
 	leaveLife     = 20 * time.Minute // when a person has to find a hotspot first
@@ -341,7 +342,7 @@ func handshake(ctx context.Context, t *tunnel.Tunnel, r Request, tell event.Tell
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	err := t.Handshake(ctx)
+	err := shake(ctx, t)
 	defer func() { end(err, h.What) }()
 	if err == nil {
 		h.Verdict, h.Seen = Shown, fmt.Sprintf("answered after %d ms", time.Since(start).Milliseconds())
@@ -361,6 +362,18 @@ func handshake(ctx context.Context, t *tunnel.Tunnel, r Request, tell event.Tell
 		h.Seen = err.Error()
 	}
 	return h
+}
+
+// shake waits for the handshake, and not for long where nothing can be sent.
+func shake(ctx context.Context, t *tunnel.Tunnel) error {
+	soon, cancel := context.WithTimeout(ctx, unsentTime)
+	defer cancel()
+	err := t.Handshake(soon)
+	var none *tunnel.NoHandshakeError
+	if err == nil || soon.Err() == nil || errors.As(err, &none) && none.Answer == tunnel.Unsent {
+		return err
+	}
+	return t.Handshake(ctx)
 }
 
 func pingRouter(ctx context.Context, t *tunnel.Tunnel, r Request) Hop {
