@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -211,7 +212,7 @@ func (a *app) stuck(err error) (doctor.Login, error) {
 	case errors.As(err, &hostKey):
 		l.Stuck, l.Why = doctor.Strange, "now it is "+hostKey.Seen
 	case errors.As(err, &auth):
-		l.Stuck, l.Why = doctor.Denied, fmt.Sprintf("tried %v", auth.Tried)
+		l.Stuck, l.Why = doctor.Denied, "tried "+strings.Join(auth.Tried, ", ")
 	case errors.As(err, &notSSH):
 		l.Stuck, l.Why = doctor.Straying, "it does not speak SSH"
 	case errors.As(err, &unreachable) && unreachable.Refused():

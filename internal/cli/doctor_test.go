@@ -20,6 +20,7 @@ import (
 	"github.com/heimweg/heimweg/internal/lab/igd"
 	"github.com/heimweg/heimweg/internal/lab/world"
 	"github.com/heimweg/heimweg/internal/router"
+	"github.com/heimweg/heimweg/internal/shell"
 )
 
 // doctor runs heimweg on the laptop in the home LAN.
@@ -402,5 +403,14 @@ func TestDoctorAddresses(t *testing.T) {
 				t.Errorf("%+v\nnot tested: %+v\n%s", r.Findings, r.NotTested, said)
 			}
 		})
+	}
+}
+
+// What was tried to get in is a sentence.
+func TestDoctorDenied(t *testing.T) {
+	a := &app{router: "192.168.1.1"}
+	l, err := a.stuck(&shell.AuthError{Tried: []string{"none", "key SHA256:abc", "password"}})
+	if err != nil || l.Stuck != doctor.Denied || l.Why != "tried none, key SHA256:abc, password" {
+		t.Errorf("%+v, %v", l, err)
 	}
 }
