@@ -65,7 +65,7 @@ type Env struct {
 	Config string            // heimweg's own folder on this computer; "": the user's
 	Now    func() time.Time
 	AtHome Vantage // this computer in the house, as doctor and verify use it
-	// Upstream tells what the ISP router says of itself; nil: nobody asks it.
+	// Upstream tells what the ISP router says of itself; nil: it is asked by UPnP.
 	Upstream func(context.Context, home.Home, *router.Snapshot) trace.Upstream
 }
 
@@ -178,6 +178,8 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return a.whereAmI(cmd.Context()) },
+
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.checkRisks(cmd) },
 	}
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)

@@ -150,6 +150,11 @@ func TestSuggestions(t *testing.T) {
 		{[]string{"--accept-rsk=x", "plan"}, "unknown flag: --accept-rsk", "--accept-risk"},
 		{[]string{"plan", "--qqqqqqqqqqq"}, "unknown flag: --qqqqqqqqqqq", "heimweg plan --help"},
 		{[]string{"version", "now"}, "heimweg version", "heimweg version"},
+		{[]string{"apply", "--accept-risk=drops-conection"}, `there is no risk "drops-conection"`, "heimweg apply knows: drops-connection, forgets-keys"},
+		{[]string{"upgrade", "--accept-risk=remakes-settings,nonsense"}, `there is no risk "nonsense"`, "heimweg upgrade knows: overwrites-firmware, remakes-settings"},
+		{[]string{"firmware", "list", "--accept-risk=nonsense"}, `there is no risk "nonsense"`, "heimweg firmware knows: unverified-firmware"},
+		{[]string{"peer", "list", "--accept-risk=nonsense"}, `there is no risk "nonsense"`, "heimweg peer asks about no loss"},
+		{[]string{"--accept-risk=nonsense"}, `there is no risk "nonsense"`, "heimweg asks about no loss"},
 	} {
 		env, out, errs := quietEnv(t)
 		code := Run(t.Context(), env, tt.args)
