@@ -37,13 +37,19 @@ func PackageNames(h home.Home) []string {
 	return names
 }
 
+// TunnelPackages are what the tunnel itself needs on a release.
+func TunnelPackages(line router.Line) []Package {
+	var out []Package
+	if line.AtLeast(router.Line2512) {
+		out = append(out, ipTool)
+	}
+	return append(out, Package{Name: Tools, Why: "WireGuard itself"})
+}
+
 // packages draws what to install: only what is missing, never an upgrade of
 // everything (facts: OpenWrt section 7.5).
 func (d *drawing) packages() {
-	if d.line.AtLeast(router.Line2512) {
-		d.want.Packages = append(d.want.Packages, ipTool)
-	}
-	d.want.Packages = append(d.want.Packages, Package{Name: Tools, Why: "WireGuard itself"})
+	d.want.Packages = append(d.want.Packages, TunnelPackages(d.line)...)
 	for _, name := range d.home.Router.Packages {
 		switch {
 		case name == Harmful:

@@ -256,7 +256,12 @@ func (a *app) release(ctx context.Context, s *firmware.Source, version string, t
 // fetchOne gets one file, from the image builder when packages shall be inside and
 // it can, else from the release.
 func (a *app) fetchOne(ctx context.Context, s *firmware.Source, f firmwareFlags, w firmware.Want, with []string, tell event.Tell) (firmware.File, error) {
-	if len(with) > 0 && (w.Type == firmware.TypeEVA || w.Type == firmware.TypeSysupgrade) {
+	if len(with) > 0 && f.folder() != "" {
+		if file, err := a.builtBefore(s, w, with, tell); err != nil || file.Path != "" {
+			return file, err
+		}
+	}
+	if len(with) > 0 && isBuilt(w) {
 		file, err := a.build(ctx, f, w, with, tell)
 		why, plain := firmware.PlainInstead(err)
 		switch {
@@ -510,63 +515,4 @@ func (a *app) candidates(ctx context.Context, s *firmware.Source, release string
 		return nil, fault.New("no-release", "the mirror names no release of the line %s", m.Release.Version).Do("name one with --release")
 	}
 	return out[:min(len(out), maxCandidates)], nil
-}
-
-func (a *app) firmwareBundle() *cobra.Command {
-	var f firmwareFlags
-	var out string
-	var packages []string
-	c := &cobra.Command{
-		Use: "bundle BOARD…", Short: "images and packages in a folder, for an evening without internet", Args: cobra.MinimumNArgs(1),
-		Long: `bundle makes a folder that holds the images for boards and the packages for the tunnel,
-with the signed lists that vouch for them. Put it on a USB stick and name it with
---mirror FOLDER wherever files are fetched; they are checked there like those from
-the internet.`,
-		Example: "  heimweg firmware bundle 4040 -o stick\n  heimweg firmware bundle 4040 7530 --release 24.10.8 -o stick",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.bundle(cmd.Context(), f, args, packages, out)
-		},
-	}
-	f.add(a, c, true)
-	c.Flags().StringVarP(&out, "output", "o", "", "folder to make or complete")
-	c.Flags().StringSliceVar(&packages, "packages", []string{"wireguard-tools"}, "packages to take along, with what they need")
-	return c
-}
-
-func (a *app) bundle(ctx context.Context, f firmwareFlags, names, packages []string, out string) error {
-	if out == "" {
-		return fault.NewUsage("no-output", "it is not said where the bundle shall lie").Do("heimweg firmware bundle %s -o FOLDER", strings.Join(names, " "))
-	}
-	var boards []image.Board
-	for _, n := range names {
-		b, _, err := boardOf(n)
-		if err != nil {
-			return err
-		}
-		boards = append(boards, b)
-	}
-	s, err := a.source(f)
-	if err != nil {
-		return err
-	}
-	tell := a.tell()
-	version, err := a.release(ctx, s, f.release, tell)
-	if err != nil {
-		return err
-	}
-	end := tell.Stage("bundle", "the files of OpenWrt "+version)
-	b, err := s.Bundle(ctx, out, version, boards, packages, a.Now(), func(p firmware.Progress) { bytesOf(tell, "bundle", p.Name)(p) })
-	end(err, fmt.Sprintf("OpenWrt %s: %d images, %d packages, signed lists", version, len(b.Images), len(b.Packages)))
-	if err != nil {
-		return firmware.Explain(err)
-	}
-	if a.json {
-		return a.printJSON(b)
-	}
-	if b.NoPackages != "" {
-		tell.Note("bundle", b.NoPackages+"; heimweg firmware get BOARD --with wireguard-tools fetches an image that holds them")
-	}
-	fmt.Fprintf(a.Out, "%s\n", out)
-	a.sayf("Without internet: add --mirror %s, or set HEIMWEG_MIRROR=%s", out, out)
-	return nil
 }

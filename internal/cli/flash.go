@@ -212,7 +212,13 @@ func (a *app) flashFiles(f flashFlags, tell event.Tell) flash.Files {
 			if n.Role == flash.UBoot {
 				w.Type = firmware.TypeUBoot
 			}
-			got, err := a.fetchOne(ctx, src, f.firmwareFlags, w, f.with, tell)
+			var got firmware.File
+			if len(f.with) == 0 && f.folder() != "" {
+				got, err = a.builtBefore(src, w, tunnelPackages(version), tell)
+			}
+			if err == nil && got.Path == "" {
+				got, err = a.fetchOne(ctx, src, f.firmwareFlags, w, f.with, tell)
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -29,6 +29,9 @@ type Bundle struct {
 	Made     string   `json:"made"` // a day: "2026-11-21"
 	Images   []string `json:"images"`
 	Packages []string `json:"packages"`
+	// Built are images of the image builder, which hold packages already. Nobody
+	// signed them.
+	Built []File `json:"built,omitempty"`
 	// NoPackages says why there are none.
 	NoPackages string `json:"no_packages,omitempty"`
 }
@@ -59,11 +62,7 @@ func (s *Source) Bundle(ctx context.Context, dir, version string, boards []image
 	if err := out.write(".versions.json", append(note, '\n')); err != nil {
 		return b, err
 	}
-	text, err := json.MarshalIndent(b, "", "  ")
-	if err != nil {
-		return b, err
-	}
-	return b, out.write(BundleFile, append(text, '\n'))
+	return b, out.note(b)
 }
 
 func (c cache) lists(dir string, texts map[string][]byte) error {

@@ -32,6 +32,8 @@ type Options struct {
 	Compat string
 	// Signed appends a (meaningless) signature chunk.
 	Signed bool
+	// Packages that the root file system says it holds beside the default ones.
+	Packages []string
 }
 
 func (o Options) full() Options {
@@ -291,7 +293,11 @@ func Root(o Options) []byte {
 
 // Release is the line by which the root file system names its release.
 func Release(o Options) string {
-	return fmt.Sprintf("OPENWRT_RELEASE=\"OpenWrt %s %s\"\n", o.full().Version, revision)
+	line := fmt.Sprintf("OPENWRT_RELEASE=\"OpenWrt %s %s\"\n", o.full().Version, revision)
+	if len(o.Packages) > 0 {
+		line += fmt.Sprintf("PACKAGES_INSIDE=%q\n", strings.Join(o.Packages, " "))
+	}
+	return line
 }
 
 const revision = "r28427-6df0e3d02a"

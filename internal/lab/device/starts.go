@@ -89,6 +89,7 @@ func boardIn(d []byte, boards []string) (string, bool) {
 
 var (
 	releaseLine = regexp.MustCompile(`OPENWRT_RELEASE="OpenWrt ([0-9][0-9A-Za-z.-]*)`)
+	insideLine  = regexp.MustCompile(`PACKAGES_INSIDE="([0-9a-z .+-]*)"`)
 	kernelLine  = regexp.MustCompile(`ARM OpenWrt Linux-([0-9]+\.[0-9]+)\.`)
 )
 
@@ -101,7 +102,11 @@ func (d *Box) release(parts ...[]byte) owrt.Release {
 	for _, p := range parts {
 		if m := releaseLine.FindSubmatch(p); m != nil {
 			if line, ok := router.ParseLine(string(m[1])); ok {
-				return owrt.Release{Line: line, Version: string(m[1])}
+				r := owrt.Release{Line: line, Version: string(m[1])}
+				if in := insideLine.FindSubmatch(p); in != nil {
+					r.Packages = strings.Fields(string(in[1]))
+				}
+				return r
 			}
 		}
 	}

@@ -99,7 +99,7 @@ func imagesOf(version, target string) []item {
 // build makes an image's bytes.
 func (m *Mirror) build(version, target string, i item, packages []string) []byte {
 	o := imagetest.Options{Board: strings.Replace(i.profile, "_", ",", 1), Version: version, Seed: m.opt.Seed + seedOf(version, i.profile, strings.Join(packages, " ")),
-		Kernel: m.opt.Kernel, Root: m.opt.Root, Compat: compat(version, target), Signed: from(version, "23.05")}
+		Kernel: m.opt.Kernel, Root: m.opt.Root, Compat: compat(version, target), Signed: from(version, "23.05"), Packages: packages}
 	var b []byte
 	switch i.typ {
 	case "sysupgrade":

@@ -6,6 +6,8 @@ import "github.com/heimweg/heimweg/internal/router"
 type Release struct {
 	Line    router.Line
 	Version string // "24.10.7"; "" for the line's last one known
+	// Packages that are inside beside the default ones.
+	Packages []string
 }
 
 // Install puts another release onto the flash, as a bootloader does that was given
@@ -20,7 +22,7 @@ func (b *Box) Install(r Release) {
 	if r.Version == "" {
 		r.Version = lastVersion[r.Line]
 	}
-	b.opt.Line, b.opt.Version = r.Line, r.Version
+	b.opt.Line, b.opt.Version, b.opt.Packages = r.Line, r.Version, r.Packages
 	b.Reflash()
 }
 
