@@ -161,8 +161,9 @@ func (a *app) finish(ctx context.Context, err error) int {
 }
 
 const rootLong = `heimweg brings a household's devices home: it turns a spare router behind the ISP
-router into a WireGuard gateway, hands every device its configuration as a QR
-code, and proves with a real packet that home can be reached.
+router into a WireGuard gateway, opens the way through both, hands every device its
+configuration as a QR code, and proves with a real packet that home can be reached.
+When it cannot, it names the hop that drops the packet.
 
 Bare "heimweg" says where you are and what comes next.`
 
@@ -172,8 +173,10 @@ func (a *app) root() *cobra.Command {
 		Short: "the way home: a WireGuard gateway from a spare router",
 		Long:  rootLong,
 		Example: `  heimweg lab tour             the whole way in an emulated home, nothing touched
-  heimweg up                   the evening: set up the router, first device, proof
-  heimweg peer add laptop      another device`,
+  heimweg up --flash           the evening, from a FRITZ!Box as it was bought
+  heimweg up                   the same from a router with OpenWrt
+  heimweg peer add laptop      another device
+  heimweg doctor               when it does not work`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,

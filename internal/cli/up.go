@@ -143,8 +143,10 @@ func (a *app) whereAmI(context.Context) error {
 	if err != nil {
 		if fault.Find(err) != nil && fault.Find(err).Code == "no-home" {
 			fmt.Fprintln(a.Out, "There is no home.toml here yet.")
-			fmt.Fprintln(a.Out, "  next  heimweg up        sets up a router and the first device")
-			fmt.Fprintln(a.Out, "        heimweg lab tour  shows it all in an emulated home, nothing touched")
+			fmt.Fprintln(a.Out, "  next  heimweg up          sets up a router with OpenWrt, and the first device")
+			fmt.Fprintln(a.Out, "        heimweg up --flash  the same, from a FRITZ!Box as it was bought")
+			fmt.Fprintln(a.Out, "        heimweg adopt       for a gateway that somebody set up by hand")
+			fmt.Fprintln(a.Out, "        heimweg lab tour    shows it all in an emulated home, nothing touched")
 			return nil
 		}
 		return err
