@@ -274,8 +274,8 @@ func TestDoctorOutside(t *testing.T) {
 	find("cable")
 }
 
-// The doctor only looks: a change that was begun and not confirmed is named, and its
-// marker and files stay as they are until somebody asks for more.
+// The doctor and trace only look: a change that was begun and not confirmed is named,
+// and its marker and files stay as they are until somebody asks for more.
 func TestDoctorLeavesHalfAChange(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, world.Options{IGD: &igd.Options{UPnP: 2}})
@@ -292,6 +292,12 @@ printf 'run7 %s 120\n' "$(date +%s)" >/etc/heimweg/pending`)
 		if after, _, _ := h.w.Router.Sh(state); after != before || !strings.Contains(after, "run7") {
 			t.Errorf("the router was\n%s\nand is\n%s", before, after)
 		}
+	}
+	if got := h.trace("phone", "192.168.1.10:445"); !slices.ContainsFunc(got.Notes, func(n string) bool { return strings.Contains(n, "not confirmed yet") }) {
+		t.Errorf("trace notes %q", got.Notes)
+	}
+	if after, _, _ := h.w.Router.Sh(state); after != before {
+		t.Errorf("after trace the router is\n%s", after)
 	}
 	_, again, said := h.report("--fix", "--yes")
 	if after, _, _ := h.w.Router.Sh(state); len(again.Findings) > 0 || strings.Contains(after, "run7") {

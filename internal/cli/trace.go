@@ -86,7 +86,7 @@ func (a *app) trace(ctx context.Context, args []string, fl traceFlags) error {
 	if err != nil {
 		return err
 	}
-	v, err := a.visit(ctx, f)
+	v, err := a.visitToLook(ctx, f)
 	if err != nil {
 		return err
 	}
