@@ -118,6 +118,14 @@ func TestPackagesInOrder(t *testing.T) {
 			}
 		}
 	}
+	// What is not in the base feed is looked for in the larger ones, and only then.
+	const large = "releases/24.10.8/packages/arm_cortex-a7_neon-vfpv4/packages/Packages"
+	if slices.ContainsFunc(m.Requests(), func(r mirror.Request) bool { return strings.HasSuffix(r.Path, large) }) {
+		t.Error("a list was fetched that nobody needs")
+	}
+	if all, lists, err := s.Packages(context.Background(), tg, "nano"); err != nil || len(all) != 1 || lists[large] == nil {
+		t.Errorf("%+v %v", all, err)
+	}
 	if _, _, err := s.Packages(context.Background(), tg, "nosuch"); !asErr[*MissingError](err) {
 		t.Errorf("%v", err)
 	}

@@ -45,6 +45,7 @@ func (s *Source) Packages(ctx context.Context, t *Target, names ...string) (all 
 	if err != nil {
 		return nil, nil, err
 	}
+	more := t.otherFeeds()
 	seen := map[string]bool{}
 	var visit func(name string) error
 	visit = func(name string) error {
@@ -53,6 +54,12 @@ func (s *Source) Packages(ctx context.Context, t *Target, names ...string) (all 
 		}
 		seen[name] = true
 		p, ok := known[name]
+		for ; !ok && len(more) > 0; p, ok = known[name] {
+			if err := s.feed(ctx, more[0], known, lists); err != nil && !isNotFound(err) {
+				return err
+			}
+			more = more[1:]
+		}
 		if !ok {
 			return &MissingError{t.Version, name, "package", nil}
 		}
@@ -82,25 +89,40 @@ func (s *Source) feeds(ctx context.Context, t *Target) (map[string]Package, map[
 		dirs = append(dirs, at+"/kmods/"+k)
 	}
 	for i, dir := range dirs {
-		list, sig, err := s.feedList(ctx, dir)
+		err := s.feed(ctx, dir, known, lists)
 		if isNotFound(err) && i > 0 {
 			continue // modules have a feed of their own since 24.10 only
 		}
 		if err != nil {
 			return nil, nil, err
 		}
-		found, err := parsePackages(s.place.where(dir+"/Packages"), dir, list)
-		if err != nil {
-			return nil, nil, err
-		}
-		for _, p := range found {
-			if _, twice := known[p.Name]; !twice {
-				known[p.Name] = p
-			}
-		}
-		lists[dir+"/Packages"], lists[dir+"/Packages.sig"] = list, sig
 	}
 	return known, lists, nil
+}
+
+// otherFeeds are those that are large and seldom needed.
+func (t *Target) otherFeeds() []string {
+	at := "releases/" + t.Version + "/packages/" + t.Arch
+	return []string{at + "/packages", at + "/luci"}
+}
+
+// feed reads one feed's list; what is known from another stays.
+func (s *Source) feed(ctx context.Context, dir string, known map[string]Package, lists map[string][]byte) error {
+	list, sig, err := s.feedList(ctx, dir)
+	if err != nil {
+		return err
+	}
+	found, err := parsePackages(s.place.where(dir+"/Packages"), dir, list)
+	if err != nil {
+		return err
+	}
+	for _, p := range found {
+		if _, twice := known[p.Name]; !twice {
+			known[p.Name] = p
+		}
+	}
+	lists[dir+"/Packages"], lists[dir+"/Packages.sig"] = list, sig
+	return nil
 }
 
 // feedList fetches a feed's list and checks its signature.

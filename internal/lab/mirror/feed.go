@@ -24,7 +24,8 @@ var kernels = map[string]build{
 // A pkg is one package of the feeds.
 type pkg struct {
 	name    string
-	module  bool // for one kernel only, in the target's own feed
+	module  bool   // for one kernel only, in the target's own feed
+	other   string // its feed, when that is not base
 	depends []string
 }
 
@@ -40,7 +41,7 @@ var packages = []pkg{
 	{name: "kmod-crypto-kpp", module: true, depends: []string{"kernel"}},
 	{name: "kmod-udptunnel4", module: true, depends: []string{"kernel"}},
 	{name: "kmod-udptunnel6", module: true, depends: []string{"kernel"}},
-	{name: "nano", depends: []string{"libc"}},
+	{name: "nano", other: "packages", depends: []string{"libc"}},
 }
 
 // toolsVersions are wireguard-tools' (facts openwrt.md 2).
@@ -63,6 +64,8 @@ func (p pkg) version(version string) string {
 // feedOf is the directory of a package: kernel modules have their own since 24.10.
 func (p pkg) feedOf(version, target string) string {
 	switch {
+	case p.other != "":
+		return "releases/" + version + "/packages/" + arches[target] + "/" + p.other
 	case !p.module:
 		return "releases/" + version + "/packages/" + arches[target] + "/base"
 	case from(version, "24.10"):
@@ -87,7 +90,8 @@ func (p pkg) file(version, target string) string {
 
 // feeds are the directories with packages for a target.
 func feeds(version, target string) []string {
-	out := []string{"releases/" + version + "/packages/" + arches[target] + "/base", dir(version, target) + "/packages"}
+	out := []string{"releases/" + version + "/packages/" + arches[target] + "/base", dir(version, target) + "/packages",
+		"releases/" + version + "/packages/" + arches[target] + "/packages"}
 	if from(version, "24.10") {
 		out = append(out, dir(version, target)+"/"+kmods(version))
 	}
