@@ -36,8 +36,8 @@ With --flash it begins with a box that still runs AVM's firmware: see heimweg fl
 Everything goes over the same cable.
 
 Without internet, --mirror FOLDER names a folder made by heimweg firmware bundle: the
-image comes from there, and so do packages that the router lacks (releases with opkg,
-up to 24.10).`,
+image comes from there, with the packages inside where the folder has such a one, and
+so do packages that the router lacks (releases with opkg, up to 24.10).`,
 		Example: `  heimweg up
   heimweg up --flash --board 4040
   heimweg up --flash --mirror stick

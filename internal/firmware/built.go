@@ -57,7 +57,7 @@ func (s *Source) Built(w Want, packages []string) (File, error) {
 	if !ok {
 		return File{}, none
 	}
-	dir := cache{at.dir}
+	dir := cache(at)
 	var b Bundle
 	info, err := os.Stat(dir.path(BundleFile))
 	if err != nil || info.Size() > maxNote {

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -37,23 +36,23 @@ const boxArch = "arm_cortex-a7_neon-vfpv4"
 // byHand reads the files among the names before anything is installed and puts the
 // packages' names in their places, as opkg_prepare_url_for_install of libopkg does: a
 // file is what ends in .ipk, and one that cannot be read ends it all.
-func (k *packages) byHand(p *ash.Proc, names []string) (map[string]ipk, []string, error) {
-	hand, out := map[string]ipk{}, slices.Clone(names)
+func (k *packages) byHand(p *ash.Proc, names []string) (hand map[string]ipk, out []string, why string) {
+	hand, out = map[string]ipk{}, slices.Clone(names)
 	for i, n := range names {
 		if !strings.HasSuffix(n, ".ipk") {
 			continue
 		}
 		data, err := k.s.fs.ReadFile(p.Path(n))
 		if err != nil {
-			return nil, nil, fmt.Errorf("pkg_init_from_file: Failed to extract control file from %s.", n)
+			return nil, nil, "pkg_init_from_file: Failed to extract control file from " + n + "."
 		}
 		f, err := parseIPK(data)
 		if err != nil {
-			return nil, nil, fmt.Errorf("pkg_init_from_file: Malformed package file %s.", n)
+			return nil, nil, "pkg_init_from_file: Malformed package file " + n + "."
 		}
 		hand[f.name], out[i] = f, f.name
 	}
-	return hand, out, nil
+	return hand, out, ""
 }
 
 func parseIPK(data []byte) (ipk, error) {

@@ -477,9 +477,9 @@ func (k *packages) opkgInstall(p *ash.Proc, names []string, again bool) int {
 	var errs []string
 	st := 0
 	list, _ := k.s.fs.ReadDir(opkgLists)
-	hand, names, err := k.byHand(p, names)
-	if err != nil {
-		fmt.Fprintf(p.Stderr(), "Collected errors:\n * %v\n", err)
+	hand, names, why := k.byHand(p, names)
+	if why != "" {
+		fmt.Fprintf(p.Stderr(), "Collected errors:\n * %s\n", why)
 		return 255
 	}
 	for _, name := range names {
