@@ -103,9 +103,9 @@ lists, and the router needs no internet (releases with opkg, up to 24.10).
 With a PLAN that was saved by heimweg plan -o it does just that; when the router
 has changed since, it refuses.`,
 		Example: `  heimweg apply
-  heimweg apply change.json    what was planned before
-  heimweg apply --mirror stick without internet, from a bundle
-  heimweg apply --yes          without asking; for a loss its name: --accept-risk=drops-connection`,
+  heimweg apply change.json     what was planned before
+  heimweg apply --mirror stick  without internet, from a bundle
+  heimweg apply --yes           without asking; for a loss its name: --accept-risk=drops-connection`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.apply(cmd.Context(), args, keys) },
 	}
 	c.Flags().BoolVar(&a.newDDNS, "new-ddns-password", false, "ask for the password at the DDNS service again, and replace the one on the router")

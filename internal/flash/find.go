@@ -137,6 +137,7 @@ type hunt struct {
 	hints     int
 	asked     map[netip.Addr]bool // who was asked by SSH already
 	locked    netip.Addr          // a bootloader that answers and lets nobody in
+	seen      netip.Addr          // where this life's bootloader was seen, as told
 	dropped   int                 // boxes that were held and lost before they said what they are
 }
 
@@ -302,6 +303,7 @@ func (h *hunt) look(ctx context.Context, seen func(netip.Addr)) error {
 
 // held asks a box that was just caught what it is.
 func (h *hunt) held(ctx context.Context, box *eva.Box) (bool, error) {
+	h.sighted(box.Addr()) // a connection may be there before any answer
 	h.tell.Note(WayStage, "held. No hurry any more.")
 	env, err := box.Environment(ctx)
 	var lost *eva.LostError
@@ -360,7 +362,7 @@ func (h *hunt) link(l linkNews) (again bool) {
 	h.hints = 0
 	h.hint.Reset(hintFirst)
 	if !l.up {
-		h.locked = netip.Addr{} // that was its last life
+		h.locked, h.seen = netip.Addr{}, netip.Addr{} // that was its last life
 		h.tell.Note(WayStage, "cable dead")
 		return was
 	}
@@ -372,13 +374,20 @@ func (h *hunt) link(l linkNews) (again bool) {
 	return false
 }
 
+func (h *hunt) sighted(at netip.Addr) {
+	if h.seen != at {
+		h.seen = at
+		h.tell.Note(WayStage, "bootloader seen at "+at.String())
+	}
+}
+
 // sightsLeft tells what came before the box was held.
 func (h *hunt) sightsLeft() {
 	for {
 		select {
 		case x := <-h.sights:
 			if x.What == eva.Answered {
-				h.tell.Note(WayStage, "bootloader seen at "+x.At.String())
+				h.sighted(x.At)
 			}
 		default:
 			return
@@ -390,7 +399,7 @@ func (h *hunt) sightsLeft() {
 func (h *hunt) saw(ctx context.Context, x eva.Sight) (again bool, err error) {
 	switch x.What {
 	case eva.Answered:
-		h.tell.Note(WayStage, "bootloader seen at "+x.At.String())
+		h.sighted(x.At)
 	case eva.SeenElsewhere:
 		return h.goThere(x.At), nil
 	case eva.Refused, eva.OtherFTP:
