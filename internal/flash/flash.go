@@ -96,6 +96,7 @@ const (
 	hintFirst  = 20 * time.Second       // a first hint while nothing answers
 	hintAgain  = 60 * time.Second       // until the next one
 	hintRarely = 5 * time.Minute        // and then every so often
+	stillTime  = 15 * time.Second       // TCP repeats at the latest this long after a cable came back that was dead for less than deadTime
 	deadTime   = 10 * time.Second       // a cable that is dead for longer while the box needs it: its power is gone
 	dialTime   = time.Second            // one TCP connection over the cable
 	loginTime  = 10 * time.Second       // one SSH login with a look

@@ -508,6 +508,22 @@ func TestPowerGoneWhileSending(t *testing.T) {
 		}
 		r.says("the cable went dead. If a plug came out, put it back now")
 	})
+	// The power comes back at once: another life, which knows nothing of our connection.
+	in(t, "4040", func(o *device.Options) { o.EVA.Faults.PowerCutAt = 300_000 }, func(r *rig) {
+		r.powerSoon(time.Second)
+		s := r.find()
+		go func() {
+			if r.cable.WaitLink(r.ctx, false) == nil && pause(r.ctx, 2*time.Second) == nil {
+				r.box.Power(true)
+			}
+		}()
+		began := time.Now()
+		err := s.Write(r.ctx)
+		r.is(err, "eva-lost")
+		if took := time.Since(began); took > 2*time.Minute+30*time.Second {
+			t.Errorf("noticed after %s\n%s", took, explained(err))
+		}
+	})
 	in(t, "4040", func(o *device.Options) { o.EVA.Times.Erase = time.Minute }, func(r *rig) {
 		r.powerSoon(time.Second)
 		s := r.find()

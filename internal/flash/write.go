@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/eva"
@@ -100,7 +101,8 @@ func (s *Session) send(ctx context.Context) error {
 			readers[i] = bytes.NewReader(d)
 		}
 		p := &progress{tell: s.o.Tell, s: s}
-		out, err := s.overCable(ctx, func(ctx context.Context, starts func()) (eva.Outcome, error) {
+		p.moved.Store(-1)
+		out, err := s.overCable(ctx, p.moved.Load, func(ctx context.Context, starts func()) (eva.Outcome, error) {
 			p.starts = starts
 			return s.box.Send(ctx, s.plan, p.told, readers...)
 		})
@@ -138,15 +140,24 @@ func (s *Session) send(ctx context.Context) error {
 }
 
 // A deadError says that the cable was dead for so long that the box must have lost
-// its power, or its plug.
-type deadError struct{ after time.Duration }
+// its power, or its plug; or that nothing moved after it came back.
+type deadError struct {
+	after time.Duration
+	back  bool
+}
 
-func (e *deadError) Error() string { return "the cable went dead for " + seconds(e.after) }
+func (e *deadError) Error() string {
+	if e.back {
+		return "nothing moved for " + seconds(e.after) + " after the cable came back: the box was without power"
+	}
+	return "the cable went dead for " + seconds(e.after)
+}
 
 // overCable does something that needs the cable all the time, and ends it when the
-// cable is dead: TCP alone would wait for minutes for a box without power. do calls
+// cable is dead: TCP alone would wait for minutes for a box without power. moved is a
+// number that grows while data should flow, negative while nothing need. do calls
 // starts when the cable does not matter any more.
-func (s *Session) overCable(ctx context.Context, do func(ctx context.Context, starts func()) (eva.Outcome, error)) (eva.Outcome, error) {
+func (s *Session) overCable(ctx context.Context, moved func() int64, do func(ctx context.Context, starts func()) (eva.Outcome, error)) (eva.Outcome, error) {
 	doing, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	minding, starts := context.WithCancel(doing)
@@ -163,10 +174,17 @@ func (s *Session) overCable(ctx context.Context, do func(ctx context.Context, st
 			case minding.Err() != nil:
 				return
 			case errors.Is(err, context.DeadlineExceeded):
-				end(&deadError{deadTime})
+				end(&deadError{after: deadTime})
 				return
 			}
 			s.o.Tell.Note("cable", "the cable is up again")
+			if at := moved(); at >= 0 {
+				wg.Go(func() {
+					if pause(minding, stillTime) == nil && moved() == at {
+						end(&deadError{stillTime, true})
+					}
+				})
+			}
 			if err := s.use(); err != nil { // a link that was down may have cost the addresses
 				s.o.Tell.Note("cable", "our addresses on the cable could not be set again: "+err.Error())
 			}
@@ -209,6 +227,8 @@ type progress struct {
 	at    time.Duration
 	// starts is called when the box goes on by itself: then its cable may go dead.
 	starts func()
+	// moved is how much was sent, -1 while the box is left alone.
+	moved atomic.Int64
 }
 
 // tellEvery is how often a number that moves is told.
@@ -223,6 +243,11 @@ func (p *progress) told(x eva.Progress) {
 		p.stage, p.role, p.at = x.Stage, x.Role, -tellEvery
 		p.done = p.tell.Stage(string(x.Stage), stageText(x))
 	}
+	moved := int64(-1)
+	if x.Stage == eva.Sending && x.Done < x.Total {
+		moved = x.Done
+	}
+	p.moved.Store(moved)
 	switch x.Stage {
 	case eva.Erasing:
 		p.tell.Progress(string(x.Stage), erasingText(x), part(x.Elapsed, x.Usual))
