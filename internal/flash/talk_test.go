@@ -2,10 +2,12 @@ package flash
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/heimweg/heimweg/internal/check/need"
@@ -508,22 +510,6 @@ func TestPowerGoneWhileSending(t *testing.T) {
 		}
 		r.says("the cable went dead. If a plug came out, put it back now")
 	})
-	// The power comes back at once: another life, which knows nothing of our connection.
-	in(t, "4040", func(o *device.Options) { o.EVA.Faults.PowerCutAt = 300_000 }, func(r *rig) {
-		r.powerSoon(time.Second)
-		s := r.find()
-		go func() {
-			if r.cable.WaitLink(r.ctx, false) == nil && pause(r.ctx, 2*time.Second) == nil {
-				r.box.Power(true)
-			}
-		}()
-		began := time.Now()
-		err := s.Write(r.ctx)
-		r.is(err, "eva-lost")
-		if took := time.Since(began); took > 2*time.Minute+30*time.Second {
-			t.Errorf("noticed after %s\n%s", took, explained(err))
-		}
-	})
 	in(t, "4040", func(o *device.Options) { o.EVA.Times.Erase = time.Minute }, func(r *rig) {
 		r.powerSoon(time.Second)
 		s := r.find()
@@ -534,6 +520,50 @@ func TestPowerGoneWhileSending(t *testing.T) {
 		}
 		r.says("the cable went dead. If a plug came out, put it back now", "the cable is up again", "the box read back what we sent")
 	})
+}
+
+// flapping is a cable that is dead once, for two seconds.
+type flapping struct {
+	Cable
+	flaps int
+}
+
+func (f *flapping) Use(...netip.Prefix) error { return nil }
+
+func (f *flapping) WaitLink(ctx context.Context, up bool) error {
+	if f.flaps++; f.flaps > 2 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return pause(ctx, 2*time.Second)
+}
+
+// The power was away for less than ten seconds: the box's new life knows nothing of
+// our connection, and may be silent. While it erases nothing needs to move.
+func TestPowerBackWhileSending(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		moved func() int64
+		ends  time.Duration
+	}{
+		{"nothing moves", func() int64 { return 300_000 }, 2*2*time.Second + stillTime},
+		{"it goes on", func() int64 { return time.Now().UnixNano() }, time.Hour},
+		{"it erases", func() int64 { return -1 }, time.Hour},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &Session{cable: &flapping{}, o: Options{Tell: func(event.Event) {}}}
+				began := time.Now()
+				_, err := s.overCable(t.Context(), c.moved, func(ctx context.Context, starts func()) (eva.Outcome, error) {
+					return eva.Outcome{}, errors.Join(pause(ctx, time.Hour), context.Cause(ctx))
+				})
+				var dead *deadError
+				if took := time.Since(began); took != c.ends || errors.As(err, &dead) != (c.ends < time.Hour) {
+					t.Errorf("ended after %s with %v", took, err)
+				}
+			})
+		})
+	}
 }
 
 func pauseFor(ctx context.Context, d time.Duration) { _ = pause(ctx, d) }
