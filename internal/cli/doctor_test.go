@@ -274,9 +274,9 @@ func TestDoctorOutside(t *testing.T) {
 	find("cable")
 }
 
-// The doctor and trace only look: a change that was begun and not confirmed is named,
-// and its marker and files stay as they are until somebody asks for more.
-func TestDoctorLeavesHalfAChange(t *testing.T) {
+// Doctor, trace, plan and status only look: a change that was begun and not confirmed
+// is named, and its marker and files stay as they are until somebody asks for more.
+func TestLookingLeavesHalfAChange(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, world.Options{IGD: &igd.Options{UPnP: 2}})
 	const state = "cat /etc/heimweg/pending; ls /etc/heimweg; sha256sum /etc/config/* /etc/heimweg/undo/*"
@@ -296,8 +296,13 @@ printf 'run7 %s 120\n' "$(date +%s)" >/etc/heimweg/pending`)
 	if got := h.trace("phone", "192.168.1.10:445"); !slices.ContainsFunc(got.Notes, func(n string) bool { return strings.Contains(n, "not confirmed yet") }) {
 		t.Errorf("trace notes %q", got.Notes)
 	}
+	for _, name := range []string{"plan", "status"} {
+		if code, out, said := h.heimweg(name); code != 0 || !strings.Contains(out, "neither confirmed nor taken back") {
+			t.Errorf("heimweg %s: exit code %d\n%s%s", name, code, out, said)
+		}
+	}
 	if after, _, _ := h.w.Router.Sh(state); after != before {
-		t.Errorf("after trace the router is\n%s", after)
+		t.Errorf("after trace, plan and status the router is\n%s", after)
 	}
 	_, again, said := h.report("--fix", "--yes")
 	if after, _, _ := h.w.Router.Sh(state); len(again.Findings) > 0 || strings.Contains(after, "run7") {

@@ -45,7 +45,7 @@ func (a *app) plan(ctx context.Context, check, all bool, out string) error {
 	if err != nil {
 		return err
 	}
-	v, err := a.visit(ctx, f)
+	v, err := a.visitToLook(ctx, f)
 	if err != nil {
 		return err
 	}

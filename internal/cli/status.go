@@ -33,7 +33,7 @@ func (a *app) status(ctx context.Context, watch bool) error {
 	if err != nil {
 		return err
 	}
-	v, err := a.visit(ctx, f)
+	v, err := a.visitToLook(ctx, f)
 	if err != nil {
 		return err
 	}

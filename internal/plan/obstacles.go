@@ -51,9 +51,9 @@ func (b *builder) obstacles() {
 		f := fault.New("run-unfinished", "an earlier run of heimweg was neither confirmed nor taken back").
 			Saw("run %s, begun %s by the router's clock", s.Pending.ID, s.Pending.Since.UTC().Format("2006-01-02 15:04:05"))
 		if s.Pending.Armed {
-			f.Do("wait: the router takes its old settings back by itself, at most %s after that", s.Pending.Deadline)
+			f.Do("wait: the router takes its old settings back by itself, at most %s after that; or heimweg apply, which waits for it", s.Pending.Deadline)
 		} else {
-			f.Do("unplug the router and plug it in again: it takes its old settings back when it starts")
+			f.Do("heimweg apply: it takes the old settings back before it goes on; so does the router when it is switched off and on")
 		}
 		b.block(f)
 	}
