@@ -515,3 +515,14 @@ func BenchmarkParse10000Wrong(b *testing.B) {
 		}
 	}
 }
+
+// A key alone on a line whose letters say "psk" by chance: it ends in "=", so it looks
+// like the name of a secret that has no value.
+func TestAKeyThatLooksLikeAName(t *testing.T) {
+	const secret = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAPSkAAAAAAEA="
+	_, err := Parse("home.toml", []byte(secret+"\n"))
+	l, ok := err.(fault.List)
+	if said := everything(l); !ok || strings.Contains(said, secret[:16]) || !strings.Contains(said, hidden) {
+		t.Errorf("%v\n%s", err, said)
+	}
+}

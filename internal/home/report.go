@@ -65,7 +65,7 @@ func hideSecret(p *fault.Place) {
 			from++
 		}
 		if from == len(p.Text) {
-			return
+			from = -1 // nothing behind it; but what stands before it may itself be a key
 		}
 	}
 	for _, secret := range []*regexp.Regexp{keyLike, credentials, secretQuery} {
